@@ -100,7 +100,7 @@ def read_rows(
 ) -> tuple[np.ndarray, str]: # uint8 [n, columns]; the file's sha256
     "The values of one file, from the cache where the same file was parsed before."
     digest = hash_file(source, name)
-    cached = cache_folder()/'rows'/digest
+    cached = cache_folder()/'rows'/f'{name}-{digest}'
     rows = load_rows(cached, len(HEADERS[name]))
     if rows is None:
         with open_file(source, name) as file: rows = parse_csv(file.read(), name, f'{source/name}')

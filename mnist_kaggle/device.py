@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['runs_on', 'cuda_problem', 'resolve_device', 'device_name']
 
-# %% ../nbs/09_device.ipynb #2e55d651
+# %% ../nbs/09_device.ipynb #49163cb3
+import platform
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,23 +36,21 @@ def cuda_problem() -> str|None: # None where CUDA can be used
     return f'torch {torch.__version__} has no code for a card of capability {capability[0]}.{capability[1]}'
 
 def resolve_device(
-    name: str = 'auto' # 'auto', 'cpu', 'cuda' or 'meta'
-) -> str: # 'cpu', 'cuda' or 'meta'
+    name: str = 'auto' # 'auto', 'cpu' or 'cuda'
+) -> str: # 'cpu' or 'cuda'
     "The device that is meant: for 'auto' CUDA where it can be used, else the CPU, and said so; a `ValueError` for 'cuda' where it can't."
-    if name not in ('auto', 'cuda'): return name
+    if name == 'cpu': return name
     problem = cuda_problem()
     if not problem: return 'cuda'
     if name == 'cuda': raise ValueError(f"device 'cuda' can't be used: {problem}.")
     print(f'Training on the CPU: {problem}.')
     return 'cpu'
 
-# %% ../nbs/09_device.ipynb #149af333
+# %% ../nbs/09_device.ipynb #406ebb66
 def device_name(
     device: str # 'cpu' or 'cuda'
-) -> str: # the processor's or the card's name
-    "What the device calls itself."
-    if device == 'cuda':
-        import torch
-        return torch.cuda.get_device_name()
-    import platform
-    return platform.processor() or platform.machine()
+) -> str:
+    "The card's name, or the CPU's kind with the instructions that torch uses on it."
+    import torch
+    if device == 'cuda': return torch.cuda.get_device_name()
+    return f'{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}'

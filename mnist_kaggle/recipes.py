@@ -25,7 +25,7 @@ class Recipe:
     augment: typing.Literal['none', 'shift', 'affine'] = 'none' # random changes of the training images
     seed: int = 0 # of parameters, order and changes
     threads: int = 1 # torch's, on the CPU; another number gives other roundings
-    device: typing.Literal['auto', 'cpu', 'cuda', 'meta'] = 'auto' # 'auto': CUDA where it can be used; 'meta': shapes alone
+    device: typing.Literal['auto', 'cpu', 'cuda'] = 'auto' # 'auto': CUDA where it can be used, else the CPU
     precision: typing.Literal['single', 'mixed'] = 'single' # 32 bits, or 16 where that is safe, on CUDA alone
 
     def __post_init__(self):
@@ -59,9 +59,9 @@ def check_least(
 # %% ../nbs/08_recipes.ipynb #52852cd6
 RECIPES = {
     'linear': Recipe('linear', epochs=10, lr=0.5),
-    'two_layer': Recipe('two_layer', epochs=30, lr=0.1, standardise=True, augment='affine'),
+    'two_layer': Recipe('two_layer', epochs=30, lr=0.2, standardise=True, augment='affine'),
     'conv': Recipe('conv', epochs=25, lr=0.4, norm=True, augment='affine'),
-    'conv_quick': Recipe('conv', epochs=3, lr=0.4, norm=True),
+    'conv_quick': Recipe('conv', epochs=2, lr=0.2, batch_size=128, norm=True),
 }
 MODELS = ('linear', 'two_layer', 'conv') # what 'all' stands for
 

@@ -99,11 +99,12 @@ def get_learner(
     recipe: Recipe,
     data: DigitData, # the competition's data
     rows: str = 'first80', # to train on, see `split_rows`
-    path: str|Path = '.' # the run's own folder
+    path: str|Path = '.', # the run's own folder
+    device: str|None = None # instead of the recipe's, as 'meta'
 ) -> Learner: # not trained
     "A `Learner` that trains a fresh net as the recipe says. Sets torch's number of threads."
     torch.set_num_threads(recipe.threads)
-    device = torch.device(resolve_device(recipe.device))
+    device = device or resolve_device(recipe.device)
     dls = get_dls(data, rows, recipe.batch_size, recipe.seed, device)
     net = make_net(recipe)
     if recipe.standardise:

@@ -1,0 +1,222 @@
+"Whatever is wrong with the input is an error that names the file and the place, before anything is trained or written."
+import zipfile
+
+import pytest
+
+from mnist_kaggle.cli import plan_runs
+from mnist_kaggle.data import read_data
+from mnist_kaggle.files import DataError
+
+LINES = {'train.csv': 101, 'test.csv': 21, 'sample_submission.csv': 21}
+
+
+def change_line(folder, name, number, change):
+    "Apply a function to one line, counted from 1, of a file."
+    lines = (folder/name).read_text().splitlines()
+    lines[number - 1] = change(lines[number - 1])
+    (folder/name).write_text('\n'.join(lines) + '\n')
+
+
+def change_cell(folder, name, number, column, value):
+    def change(line):
+        cells = line.split(',')
+        cells[column] = value
+        return ','.join(cells)
+    change_line(folder, name, number, change)
+
+
+def swap_first_two(line):
+    first, second, *rest = line.split(',')
+    return ','.join([second, first, *rest])
+
+
+def refuse(folder, *words):
+    "Reading must fail, with a message that has all the words."
+    with pytest.raises(DataError) as error: plan_runs('linear', str(folder), 'first80')
+    for word in words: assert word in str(error.value)
+
+
+@pytest.mark.parametrize('name', LINES)
+def test_missing_file(small, name):
+    (small/name).unlink()
+    refuse(small, 'lacks', name)
+
+
+@pytest.mark.parametrize('name', LINES)
+def test_empty_file(small, name):
+    (small/name).write_bytes(b'')
+    refuse(small, name, 'is empty')
+
+
+@pytest.mark.parametrize('name', LINES)
+def test_header_without_rows(small, name):
+    (small/name).write_text((small/name).read_text().splitlines()[0] + '\n')
+    refuse(small, name, 'no rows')
+
+
+@pytest.mark.parametrize('name', LINES)
+def test_truncated_last_row(small, name):
+    change_line(small, name, LINES[name], lambda line: line.rpartition(',')[0])
+    refuse(small, name, f'line {LINES[name]}', 'cut short')
+
+
+@pytest.mark.parametrize('name', LINES)
+def test_row_too_long(small, name):
+    change_line(small, name, 5, lambda line: line + ',0')
+    refuse(small, name, 'line 5')
+
+
+def test_every_row_too_long(small):
+    header, *rows = (small/'test.csv').read_text().splitlines()
+    (small/'test.csv').write_text('\n'.join([header, *(row + ',0' for row in rows)]) + '\n')
+    refuse(small, 'test.csv', 'line 2', '785')
+
+
+@pytest.mark.parametrize('name', LINES)
+def test_wrong_header(small, name):
+    change_line(small, name, 1, lambda line: line.rpartition(',')[0] + ',other')
+    refuse(small, name, "'other'")
+
+
+@pytest.mark.parametrize('name', LINES)
+def test_shuffled_header(small, name):
+    change_line(small, name, 1, swap_first_two)
+    refuse(small, name, 'column 1')
+
+
+@pytest.mark.parametrize('name', ['train.csv', 'test.csv'])
+@pytest.mark.parametrize('value', ['', '256', '-1', '3.5', 'word', '1e1', '0x1', 'nan', '٣', '99999999999999999999'])
+def test_bad_pixel(small, name, value):
+    change_cell(small, name, 7, 100, value)
+    column = 'pixel99' if name == 'train.csv' else 'pixel100'
+    refuse(small, name, 'line 7', f'column {column}', repr(value))
+
+
+@pytest.mark.parametrize('value', ['10', '255'])
+def test_bad_label(small, value):
+    change_cell(small, 'train.csv', 9, 0, value)
+    refuse(small, 'train.csv', 'line 9', 'label', value)
+
+
+@pytest.mark.parametrize('value', ['', '-1', '1.0', 'two'])
+def test_label_that_is_no_whole_number(small, value):
+    change_cell(small, 'train.csv', 9, 0, value)
+    refuse(small, 'train.csv', 'line 9', 'label', repr(value))
+
+
+def test_test_file_with_a_label_column(small):
+    (small/'test.csv').write_bytes((small/'train.csv').read_bytes())
+    refuse(small, 'test.csv', 'label column')
+
+
+def test_sample_submission_too_short(small):
+    lines = (small/'sample_submission.csv').read_text().splitlines(keepends=True)
+    (small/'sample_submission.csv').write_text(''.join(lines[:-1]))
+    refuse(small, 'sample_submission.csv', '19 ids', '20 rows')
+
+
+@pytest.mark.parametrize('value', ['0', '21', '5'])
+def test_sample_submission_with_a_wrong_id(small, value):
+    change_cell(small, 'sample_submission.csv', 4, 0, value)
+    refuse(small, 'sample_submission.csv', 'id 3 is missing')
+
+
+@pytest.mark.parametrize('value', ['10', '-1'])
+def test_sample_submission_with_a_wrong_label(small, value):
+    change_cell(small, 'sample_submission.csv', 4, 1, value)
+    refuse(small, 'sample_submission.csv', 'line 4', value)
+
+
+def zip_of(folder, path):
+    with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as archive:
+        for name in LINES:
+            if (folder/name).exists(): archive.write(folder/name, name)
+    return path
+
+
+def test_zip(small, tmp_path):
+    assert (read_data(zip_of(small, tmp_path/'good.zip')).images == read_data(small).images).all()
+
+
+@pytest.mark.parametrize('share', [0.01, 0.5, 0.999])
+def test_zip_cut_short(small, tmp_path, share):
+    path = zip_of(small, tmp_path/'cut.zip')
+    path.write_bytes(path.read_bytes()[:int(share * path.stat().st_size)])
+    refuse(path, 'cut.zip', 'not a whole zip')
+
+
+def test_zip_damaged_inside(small, tmp_path):
+    path = zip_of(small, tmp_path/'damaged.zip')
+    content = bytearray(path.read_bytes())
+    content[2000] ^= 1
+    path.write_bytes(content)
+    refuse(path, 'damaged.zip/train.csv', 'is damaged')
+
+
+def test_zip_that_lacks_a_file(small, tmp_path):
+    (small/'test.csv').unlink()
+    refuse(zip_of(small, tmp_path/'two.zip'), 'two.zip', 'lacks test.csv')
+
+
+@pytest.mark.parametrize('member', ['../outside.csv', '/etc/outside.csv', 'a/../../outside.csv', '..\\outside.csv', 'C:\\outside.csv'])
+def test_zip_with_a_member_that_points_outside(small, tmp_path, member):
+    path = zip_of(small, tmp_path/'outside.zip')
+    with zipfile.ZipFile(path, 'a') as archive: archive.writestr(member, 'x')
+    refuse(path, 'outside.zip', 'points outside', repr(member))
+
+
+def test_path_that_does_not_exist(tmp_path):
+    refuse(tmp_path/'nowhere', 'nowhere', 'does not exist')
+
+
+def test_file_that_is_no_zip(small):
+    refuse(small/'train.csv', 'train.csv', 'not a whole zip')
+
+
+def test_crlf_and_byte_order_mark_are_fine(small, tmp_path):
+    expected = read_data(small)
+    for name in LINES:
+        path = small/name
+        path.write_bytes(b'\xef\xbb\xbf' + path.read_bytes().replace(b'\n', b'\r\n'))
+    found = read_data(small)
+    assert (found.images == expected.images).all() and (found.labels == expected.labels).all()
+    assert (found.test_images == expected.test_images).all() and (found.ids == expected.ids).all()
+
+
+def test_last_line_without_its_end_is_fine(small):
+    expected = read_data(small).images
+    path = small/'train.csv'
+    path.write_bytes(path.read_bytes().rstrip(b'\n'))
+    assert (read_data(small).images == expected).all()
+
+
+@pytest.mark.parametrize('changes, words', [
+    (dict(rows='first90'), ['first90']), (dict(rows='fold-0-of-5'), ['fold-0-of-5']), (dict(rows='fold-1-of-99'), ['rarest digit']),
+    (dict(model='convnet'), ['convnet', 'conv_quick']), (dict(epochs=0), ['epochs']), (dict(lr=-1.0), ['lr']),
+    (dict(seed=-1), ['seed']), (dict(loss='mse'), ['loss', 'head']), (dict(augment='blur'), ['augment', 'blur', 'affine']),
+    (dict(norm=True), ['norm', 'conv']), (dict(epoch=3), ['epoch', 'epochs'])])
+def test_wrong_parameter(small, changes, words):
+    with pytest.raises(ValueError) as error: plan_runs(**{'model': 'linear', 'data': str(small), 'rows': 'first80', **changes})
+    for word in words: assert word in str(error.value)
+
+
+@pytest.mark.parametrize('arguments, words', [
+    (['--data', 'nowhere.zip'], ['nowhere.zip does not exist']),
+    (['--epoch', '3'], ['there is no option --epoch', '--epochs']),
+    (['--epochs', 'ten'], ["'ten'"]),
+    (['--model', 'convnet'], ['convnet', 'conv_quick']),
+    (['--rows', 'last20'], ['last20', 'first80'])])
+def test_the_command_line_says_it_on_one_screen_and_writes_nothing(command, tmp_path, arguments, words):
+    result = command('run', '--out', tmp_path/'runs', *arguments, cwd=tmp_path)
+    assert result.returncode != 0
+    assert 'Traceback' not in result.stderr and len(result.stderr.splitlines()) < 12
+    for word in words: assert word in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_line_names_the_place_in_a_bad_file(command, small):
+    change_cell(small, 'train.csv', 7, 100, '256')
+    result = command('run', '--data', small, '--out', small.parent/'runs', cwd=small.parent)
+    assert result.returncode == 1 and 'Traceback' not in result.stderr
+    assert "train.csv: line 7, column pixel99: '256'" in result.stderr
+    assert [path.name for path in small.parent.iterdir()] == ['small']

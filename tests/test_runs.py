@@ -1,0 +1,168 @@
+"Whole runs on the sample: by the command, by plain papermill, from a wheel, on all rows."
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.torch import load_file
+
+from mnist_kaggle.data import read_data
+from mnist_kaggle.device import cuda_problem
+from mnist_kaggle.evaluation import get_logits, predict
+from mnist_kaggle.files import find_data
+from mnist_kaggle.recipes import MODELS
+from mnist_kaggle.run import PIPELINE, RunError, execute, load_run
+
+FILES = ['history.csv', 'logits.safetensors', 'model.safetensors', 'pipeline.ipynb', 'recipe.json', 'run.json', 'submission.csv']
+KEYS = ['model', 'parameters', 'data', 'versions', 'device', 'metrics', 'seconds']
+
+
+def check_run(folder, rows=500):
+    "A run's folder is complete: its files, its record, a submission with all ids."
+    assert sorted(path.name for path in folder.iterdir()) == FILES
+    assert list(json.loads((folder/'run.json').read_text())) == KEYS
+    submission = pd.read_csv(folder/'submission.csv')
+    assert list(submission) == ['ImageId', 'Label'] and submission.ImageId.tolist() == list(range(1, rows + 1))
+    assert submission.Label.between(0, 9).all()
+
+
+def text_of(notebook):
+    "All text in a notebook's outputs."
+    outputs = [o for cell in nbformat.read(notebook, 4).cells if cell.cell_type == 'code' for o in cell.outputs]
+    return '\n'.join(o.get('text', '') + o.get('data', {}).get('text/plain', '') for o in outputs)
+
+
+@pytest.fixture(scope='module')
+def all_models(tmp_path_factory, cache_home):
+    "What `mnist_kaggle run --model all` did on the sample, in an empty folder."
+    import os
+    folder = tmp_path_factory.mktemp('all')
+    environment = {**os.environ, 'HOME': str(cache_home), 'XDG_CACHE_HOME': str(cache_home/'.cache')}
+    program = Path(sys.executable).with_name('mnist_kaggle')
+    result = subprocess.run([program, 'run', '--data', 'sample', '--epochs', '2'], cwd=folder, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return folder, result
+
+
+def test_all_models(all_models):
+    folder, result = all_models
+    runs = {path.name.rpartition('-')[0]: path for path in (folder/'runs').iterdir()}
+    assert sorted(runs) == sorted(MODELS)
+    for path in runs.values(): check_run(path)
+    table = result.stdout.splitlines()[-len(MODELS) - 1:]
+    assert [line.split()[0] for line in table] == ['nearest', *MODELS]
+
+
+def test_the_executed_notebook_has_its_plots_and_no_noise(all_models):
+    for path in (all_models[0]/'runs').iterdir():
+        outputs = [o for cell in nbformat.read(path/'pipeline.ipynb', 4).cells if cell.cell_type == 'code' for o in cell.outputs]
+        assert sum('image/png' in o.get('data', {}) for o in outputs) == 5
+        assert not [o.text for o in outputs if o.get('name') == 'stderr']
+
+
+def test_times_stand_only_where_they_may(all_models):
+    for path in (all_models[0]/'runs').iterdir():
+        assert 'seconds' in (path/'run.json').read_text() and 'seconds' in (path/'history.csv').read_text()
+        assert 'seconds' not in (path/'recipe.json').read_text()
+
+
+def test_a_run_that_is_there_is_not_made_again(all_models, command):
+    folder = all_models[0]
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob('*')}
+    result = command('run', '--data', 'sample', '--epochs', '2', cwd=folder)
+    assert result.returncode == 0 and result.stdout.count('is there already') == len(MODELS)
+    assert before == {path: path.stat().st_mtime_ns for path in folder.rglob('*')}
+
+
+def test_a_loaded_run_labels_digits_as_it_did(all_models, own_cache):
+    digits = read_data(find_data('sample'))
+    for path in (all_models[0]/'runs').iterdir():
+        net, recipe = load_run(path)
+        assert recipe.epochs == 2
+        assert (get_logits(net, digits.test_images) == load_file(path/'logits.safetensors')['test']).all()
+        assert (predict(net, digits.test_images) == pd.read_csv(path/'submission.csv').Label).all()
+
+
+def test_the_same_run_elsewhere_gives_the_same_bytes(all_models, command, tmp_path):
+    assert command('run', '--data', 'sample', '--epochs', '2', '--model', 'two_layer', '--out', 'again', cwd=tmp_path).returncode == 0
+    [again] = (tmp_path/'again').iterdir()
+    first = all_models[0]/'runs'/again.name
+    for name in ('submission.csv', 'model.safetensors', 'logits.safetensors', 'recipe.json'):
+        assert (again/name).read_bytes() == (first/name).read_bytes()
+
+
+def test_weights_of_another_net_are_refused(tmp_path):
+    for model in ('linear', 'two_layer'): execute({'model': model, 'data': 'sample', 'epochs': 1}, tmp_path/model)
+    (tmp_path/'linear/model.safetensors').write_bytes((tmp_path/'two_layer/model.safetensors').read_bytes())
+    with pytest.raises(ValueError, match='is not of the net in recipe.json'): load_run(tmp_path/'linear')
+
+
+def test_all_rows_have_no_validation_figures(tmp_path):
+    record = execute({'model': 'linear', 'data': 'sample', 'rows': 'all', 'epochs': 2}, tmp_path/'run')
+    check_run(tmp_path/'run')
+    assert record['metrics']['valid_accuracy'] is record['metrics']['valid_loss'] is record['metrics']['baseline_accuracy'] is None
+    assert load_file(tmp_path/'run/logits.safetensors')['valid'].shape == (0, 10)
+    assert pd.read_csv(tmp_path/'run/history.csv').valid_loss.isna().all()
+    assert 'All rows were trained on: there is no validation accuracy' in text_of(tmp_path/'run/pipeline.ipynb')
+
+
+def test_folds(tmp_path):
+    record = execute({'model': 'linear', 'data': 'sample', 'rows': 'fold-2-of-5', 'epochs': 1}, tmp_path/'run')
+    assert record['metrics']['valid_rows'] in (259, 260)
+
+
+def test_the_regression_head(tmp_path):
+    record = execute({'model': 'linear', 'data': 'sample', 'head': 'value', 'loss': 'mse', 'schedule': 'flat', 'lr': 0.01, 'epochs': 2}, tmp_path/'run')
+    check_run(tmp_path/'run')
+    net, _ = load_run(tmp_path/'run')
+    assert record['parameters']['head'] == 'value' and net(__import__('torch').zeros(3, 1, 28, 28)).shape == (3, 1)
+
+
+@pytest.mark.parametrize('parameters, words', [
+    ({'epochs': '10'}, 'epochs must be of type int'), ({'model': 3}, 'model must be of type str'), ({'lr': 'fast'}, 'lr must be of type float'),
+    ({'rows': 'some'}, "rows 'some'"), ({'seed': 1.5}, 'seed must be of type int'), ({'norm': 'yes'}, 'norm must be of type bool')])
+def test_the_notebook_checks_its_parameters(tmp_path, parameters, words):
+    with pytest.raises(RunError, match=words): execute({'data': 'sample', **parameters}, tmp_path/'run')
+    assert [path.name for path in tmp_path.iterdir()] == ['run-failed.ipynb']
+    assert 'learn.fit' not in text_of(tmp_path/'run-failed.ipynb') and 'rows' not in text_of(tmp_path/'run-failed.ipynb')
+
+
+def test_plain_papermill_with_default_values_but_the_data(tmp_path, cache_home):
+    import os
+    environment = {**os.environ, 'XDG_CACHE_HOME': str(cache_home/'.cache'), 'HOME': str(cache_home), 'MNIST_KAGGLE_DATA': 'sample'}
+    program = Path(sys.executable).with_name('papermill')
+    subprocess.run([program, PIPELINE, 'pipeline.ipynb', '-p', 'epochs', '1'], cwd=tmp_path, env=environment, check=True, capture_output=True)
+    check_run(tmp_path)
+    assert json.loads((tmp_path/'run.json').read_text())['model'] == 'conv'
+
+
+def test_a_wheel_does_the_same_elsewhere(tmp_path, cache_home):
+    import os
+    checkout = Path(__file__).parents[1]
+    pip = [sys.executable, '-m', 'pip', '-q', '--disable-pip-version-check']
+    subprocess.run([*pip, 'wheel', '--no-deps', '--no-build-isolation', '-w', tmp_path/'dist', checkout], check=True, capture_output=True)
+    [wheel] = (tmp_path/'dist').iterdir()
+    subprocess.run([*pip, 'install', '--no-deps', '--target', tmp_path/'site', wheel], check=True, capture_output=True)
+    environment = {**os.environ, 'PYTHONPATH': str(tmp_path/'site'), 'HOME': str(cache_home), 'XDG_CACHE_HOME': str(cache_home/'.cache')}
+    (tmp_path/'empty').mkdir()
+    found = subprocess.run([sys.executable, '-c', 'import mnist_kaggle; print(mnist_kaggle.__file__)'], cwd=tmp_path/'empty', env=environment,
+                           check=True, capture_output=True, text=True)
+    assert found.stdout.startswith(str(tmp_path/'site'))
+    subprocess.run([tmp_path/'site/bin/mnist_kaggle', 'run', '--model', 'linear', '--data', 'sample', '--epochs', '1'],
+                   cwd=tmp_path/'empty', env=environment, check=True, capture_output=True)
+    [run] = (tmp_path/'empty/runs').iterdir()
+    check_run(run)
+
+
+@pytest.mark.skipif(bool(cuda_problem()), reason=f'CUDA is not used: {cuda_problem()}')
+@pytest.mark.parametrize('precision', ['single', 'mixed'])
+def test_a_gpu(tmp_path, precision):
+    record = execute({'model': 'conv_quick', 'data': 'sample', 'device': 'cuda', 'precision': precision, 'epochs': 30}, tmp_path/'run')
+    assert record['device']['type'] == 'cuda' and record['metrics']['valid_accuracy'] > 0.9
+    logits, digits = load_file(tmp_path/'run/logits.safetensors')['test'], read_data(find_data('sample'))
+    net, _ = load_run(tmp_path/'run')
+    assert np.allclose(get_logits(net, digits.test_images), logits, atol=1e-2)
