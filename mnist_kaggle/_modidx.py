@@ -100,6 +100,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'mnist_kaggle.run.code_sha256': ('run.html#code_sha256', 'mnist_kaggle/run.py'),
                                   'mnist_kaggle.run.compare': ('run.html#compare', 'mnist_kaggle/run.py'),
                                   'mnist_kaggle.run.execute': ('run.html#execute', 'mnist_kaggle/run.py'),
+                                  'mnist_kaggle.run.import_papermill': ('run.html#import_papermill', 'mnist_kaggle/run.py'),
                                   'mnist_kaggle.run.load_run': ('run.html#load_run', 'mnist_kaggle/run.py'),
                                   'mnist_kaggle.run.run_name': ('run.html#run_name', 'mnist_kaggle/run.py'),
                                   'mnist_kaggle.run.save_logits': ('run.html#save_logits', 'mnist_kaggle/run.py'),

@@ -6,10 +6,11 @@
 __all__ = ['check_header', 'find_fault', 'parse_csv', 'load_rows', 'save_rows', 'read_rows', 'DigitData', 'check_labels',
            'check_ids', 'read_ids', 'read_data', 'to_frame', 'show_digits', 'split_rows', 'parse_fold']
 
-# %% ../nbs/01_data.ipynb #fd851bea
+# %% ../nbs/01_data.ipynb #6140be39
 import io
 import re
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -169,20 +170,22 @@ def to_frame(
     if labels is not None: frame.insert(0, 'label', labels)
     return frame
 
-# %% ../nbs/01_data.ipynb #976df0c3
+# %% ../nbs/01_data.ipynb #9c3ad7e8
 def show_digits(
-    images: np.ndarray, # uint8 [n, 784]
-    titles: list|None = None, # one above each image
+    images: np.ndarray, # [n, 784], 0 to 255
+    titles: Sequence|None = None, # one above each image
     columns: int = 8 # images in a row
 ) -> 'Figure':
     "Draw images as a grid."
     import matplotlib.pyplot as plt
     rows = -(-len(images) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(columns, 1.15*rows), dpi=60, layout='constrained', squeeze=False)
-    for i, (ax, image) in enumerate(zip(axes.flat, images)):
-        ax.imshow(image.reshape(28, 28), cmap='gray_r', vmin=0, vmax=255)
-        if titles is not None: ax.set_title(titles[i], fontsize=9)
-    for ax in axes.flat: ax.axis('off')
+    cells = np.zeros((rows*columns, 40, 32), images.dtype) # a title's room of ten pixels, and a border of two
+    cells[:len(images), 10:38, 2:30] = images.reshape(-1, 28, 28)
+    figure, ax = plt.subplots(figsize=(columns, 1.25*rows), dpi=60)
+    ax.imshow(cells.reshape(rows, columns, 40, 32).swapaxes(1, 2).reshape(rows*40, columns*32), cmap='gray_r', vmin=0, vmax=255)
+    for i, title in enumerate([] if titles is None else titles):
+        ax.text(i % columns * 32 + 16, i // columns * 40 + 8, title, ha='center', fontsize=9)
+    ax.axis('off')
     plt.close(figure) # it is shown once, as the value of its cell
     return figure
 

@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['PACKAGE', 'PIPELINE', 'versions', 'code_sha256', 'run_name', 'save_net', 'save_logits', 'load_run', 'Stopwatch',
-           'write_record', 'RunError', 'execute', 'compare']
+           'write_record', 'import_papermill', 'RunError', 'execute', 'compare']
 
-# %% ../nbs/13_run.ipynb #749aff8c
+# %% ../nbs/13_run.ipynb #a7f430b0
 import json
 import os
 import shutil
+import sys
 import time
 from dataclasses import asdict
 from hashlib import sha256
@@ -17,6 +18,7 @@ from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from platform import python_version
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -127,6 +129,15 @@ def write_record(
     write_file(Path(folder)/'run.json', json.dumps(record, indent=1).encode())
     return record
 
+# %% ../nbs/13_run.ipynb #2032f523
+def import_papermill() -> ModuleType:
+    "papermill, without a grammar that jsonschema would load for one format of text that no notebook has: it takes longer than all the rest."
+    grammar = 'rfc3987_syntax'
+    blocked = sys.modules.setdefault(grammar, None) is None # an import of None fails, and jsonschema goes on without
+    import papermill.exceptions
+    if blocked: del sys.modules[grammar]
+    return papermill
+
 # %% ../nbs/13_run.ipynb #80ea96db
 class RunError(RuntimeError):
     "A pipeline notebook that ended in an error."
@@ -136,8 +147,7 @@ def execute(
     folder: Path # of the run; it must not exist
 ) -> dict: # the record
     "Execute the pipeline notebook into a folder; a `RunError` names the notebook that failed."
-    import papermill
-    from papermill.exceptions import PapermillExecutionError
+    papermill = import_papermill()
     staging = folder.with_name(f'.{folder.name}.{os.getpid()}')
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
@@ -147,7 +157,7 @@ def execute(
         record = json.loads((staging/'run.json').read_text())
         staging.rename(folder)
         return record
-    except PapermillExecutionError as error:
+    except papermill.exceptions.PapermillExecutionError as error:
         failed = folder.with_name(f'{folder.name}-failed.ipynb')
         os.replace(staging/'pipeline.ipynb', failed)
         raise RunError(f'{error.ename}: {error.evalue}\nThe notebook with the error is {failed}.') from None

@@ -1,0 +1,57 @@
+# make run    set up, then train all three models on the best data there is
+# make test   set up, then every notebook on the built-in sample, and pytest
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+NOTEBOOKS := $(sort $(wildcard nbs/*.ipynb))
+# A warning of torch about fastai's own code, which would stand in the notebooks' outputs.
+QUIET := PYTHONWARNINGS='ignore:`torch.jit.script` is deprecated:FutureWarning'
+
+.PHONY: run test export check readme notebooks accuracy bench lock
+
+run: $(READY)
+	$(BIN)/mnist_kaggle run --model all
+
+test: $(READY)
+	MNIST_KAGGLE_DATA=sample $(BIN)/nbdev-test --n-workers 2 --skip-file-re '^pipeline'
+	$(BIN)/python -m pytest -q tests
+
+$(READY): requirements.lock settings.ini setup.py pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	touch $@
+
+# From the notebooks: the modules, clean notebooks, README.md.
+export: $(READY)
+	$(BIN)/nbdev-export
+	$(BIN)/nbdev-clean
+	$(MAKE) readme
+
+readme: $(READY)
+	$(BIN)/jupyter nbconvert --log-level WARN --to markdown nbs/index.ipynb --output-dir . --output README \
+	  --TagRemovePreprocessor.enabled=True --TagRemovePreprocessor.remove_input_tags no-input
+
+# Fails where an export would change anything.
+check: export
+	git diff --exit-code
+
+# Execute the notebooks in place, so that their outputs are current; this wants the competition's data.
+notebooks: $(READY)
+	for notebook in $(NOTEBOOKS); do \
+	  echo $$notebook; $(QUIET) $(BIN)/jupyter nbconvert --log-level WARN --to notebook --execute --inplace $$notebook || exit 1; \
+	done
+	rm -f nbs/*.csv nbs/*.json nbs/*.safetensors
+	$(BIN)/jupyter nbconvert --log-level WARN --to notebook --inplace $(NOTEBOOKS) \
+	  --TagRemovePreprocessor.enabled=True --TagRemovePreprocessor.remove_all_outputs_tags no-output
+	$(MAKE) export
+
+accuracy: $(READY)
+	$(BIN)/python benchmarks/accuracy.py
+
+bench: $(READY)
+	$(BIN)/python benchmarks/bench.py
+
+# Choose the newest versions that settings.ini allows, and pin them.
+lock: $(READY)
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --extra dev -o requirements.lock pyproject.toml
