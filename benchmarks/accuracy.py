@@ -27,6 +27,7 @@ def measure(recipe, data):
 
 
 def main():
+    commit = subprocess.run(['git', 'rev-parse', '--short', 'HEAD'], capture_output=True, text=True, check=True).stdout.strip()
     data = read_data(find_data())
     train_rows, valid_rows = split_rows(data.labels)
     start = time.process_time()
@@ -38,7 +39,6 @@ def main():
                      'epochs': recipe.epochs, 'cpu seconds': runs.seconds.median()})
         print(rows[-1], flush=True)
     table = pd.DataFrame(rows).round({'accuracy': 5, 'spread': 5, 'cpu seconds': 1}).astype({'seeds': 'Int64', 'epochs': 'Int64'})
-    commit = subprocess.run(['git', 'rev-parse', '--short', 'HEAD'], capture_output=True, text=True, check=True).stdout.strip()
     table.assign(**{'rows': len(train_rows), 'commit': commit}).to_csv(Path(__file__).with_name('accuracy.csv'), index=False)
 
 

@@ -67,7 +67,8 @@ def parse_csv(
     check_header(file.readline().decode(errors='replace'), name, where)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter('ignore') # of a file without rows, which is an error below
+            warnings.simplefilter('error', DeprecationWarning) # numpy before 2.4 takes 256 or 3.5 and only warns
+            warnings.filterwarnings('ignore', message='loadtxt: input contained no data') # an error below
             rows = np.loadtxt(io.TextIOWrapper(file, 'ascii'), dtype=dtype, delimiter=',', comments=None, ndmin=2)
     except ValueError: rows = np.empty((0, 0), dtype)
     if rows.shape[1] != len(HEADERS[name]):

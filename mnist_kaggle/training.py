@@ -104,7 +104,8 @@ def get_learner(
 ) -> Learner: # not trained
     "A `Learner` that trains a fresh net as the recipe says. Sets torch's number of threads."
     torch.set_num_threads(recipe.threads)
-    device = device or resolve_device(recipe.device)
+    recipe = replace(recipe, device=resolve_device(recipe.device))
+    device = device or recipe.device
     dls = get_dls(data, rows, recipe.batch_size, recipe.seed, device)
     net = make_net(recipe)
     if recipe.standardise:

@@ -23,11 +23,16 @@ def own_cache(cache_home, monkeypatch):
     monkeypatch.delenv('MNIST_KAGGLE_DATA', raising=False)
 
 
-@pytest.fixture
-def command(cache_home):
+@pytest.fixture(scope='session')
+def environment(cache_home):
+    "The environment of a process with the session's home folder."
+    return {**os.environ, 'HOME': str(cache_home), 'XDG_CACHE_HOME': str(cache_home/'.cache')}
+
+
+@pytest.fixture(scope='session')
+def command(environment):
     "Run `mnist_kaggle` as a process: `command('run', '--model', 'linear', cwd=folder)`."
-    def run(*arguments, cwd, **variables):
-        environment = {**os.environ, 'HOME': str(cache_home), 'XDG_CACHE_HOME': str(cache_home/'.cache'), **variables}
+    def run(*arguments, cwd):
         program = Path(sys.executable).with_name('mnist_kaggle')
         return subprocess.run([program, *map(str, arguments)], cwd=cwd, env=environment, capture_output=True, text=True)
     return run

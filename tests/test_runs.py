@@ -1,5 +1,6 @@
 "Whole runs on the sample: by the command, by plain papermill, from a wheel, on all rows."
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from mnist_kaggle.data import read_data
@@ -37,13 +39,10 @@ def text_of(notebook):
 
 
 @pytest.fixture(scope='module')
-def all_models(tmp_path_factory, cache_home):
+def all_models(tmp_path_factory, command):
     "What `mnist_kaggle run --model all` did on the sample, in an empty folder."
-    import os
     folder = tmp_path_factory.mktemp('all')
-    environment = {**os.environ, 'HOME': str(cache_home), 'XDG_CACHE_HOME': str(cache_home/'.cache')}
-    program = Path(sys.executable).with_name('mnist_kaggle')
-    result = subprocess.run([program, 'run', '--data', 'sample', '--epochs', '2'], cwd=folder, env=environment, capture_output=True, text=True)
+    result = command('run', '--data', 'sample', '--epochs', '2', cwd=folder)
     assert result.returncode == 0, result.stderr
     return folder, result
 
@@ -119,35 +118,36 @@ def test_the_regression_head(tmp_path):
     record = execute({'model': 'linear', 'data': 'sample', 'head': 'value', 'loss': 'mse', 'schedule': 'flat', 'lr': 0.01, 'epochs': 2}, tmp_path/'run')
     check_run(tmp_path/'run')
     net, _ = load_run(tmp_path/'run')
-    assert record['parameters']['head'] == 'value' and net(__import__('torch').zeros(3, 1, 28, 28)).shape == (3, 1)
+    assert record['parameters']['head'] == 'value' and net(torch.zeros(3, 1, 28, 28)).shape == (3, 1)
 
 
 @pytest.mark.parametrize('parameters, words', [
     ({'epochs': '10'}, 'epochs must be of type int'), ({'model': 3}, 'model must be of type str'), ({'lr': 'fast'}, 'lr must be of type float'),
-    ({'rows': 'some'}, "rows 'some'"), ({'seed': 1.5}, 'seed must be of type int'), ({'norm': 'yes'}, 'norm must be of type bool')])
+    ({'epoch': 3}, 'there is no parameter epoch; there are .*epochs'), ({'rows': 'some'}, "rows 'some'"), ({'seed': 1.5}, 'seed must be of type int'), ({'norm': 'yes'}, 'norm must be of type bool')])
 def test_the_notebook_checks_its_parameters(tmp_path, parameters, words):
     with pytest.raises(RunError, match=words): execute({'data': 'sample', **parameters}, tmp_path/'run')
     assert [path.name for path in tmp_path.iterdir()] == ['run-failed.ipynb']
     assert 'learn.fit' not in text_of(tmp_path/'run-failed.ipynb') and 'rows' not in text_of(tmp_path/'run-failed.ipynb')
 
 
-def test_plain_papermill_with_default_values_but_the_data(tmp_path, cache_home):
-    import os
-    environment = {**os.environ, 'XDG_CACHE_HOME': str(cache_home/'.cache'), 'HOME': str(cache_home), 'MNIST_KAGGLE_DATA': 'sample'}
+def test_plain_papermill(tmp_path, environment):
     program = Path(sys.executable).with_name('papermill')
-    subprocess.run([program, PIPELINE, 'pipeline.ipynb', '-p', 'epochs', '1'], cwd=tmp_path, env=environment, check=True, capture_output=True)
+    subprocess.run([program, PIPELINE, 'pipeline.ipynb', '-p', 'data', 'sample', '-p', 'epochs', '1'],
+                   cwd=tmp_path, env=environment, check=True, capture_output=True)
     check_run(tmp_path)
     assert json.loads((tmp_path/'run.json').read_text())['model'] == 'conv'
 
 
-def test_a_wheel_does_the_same_elsewhere(tmp_path, cache_home):
-    import os
-    checkout = Path(__file__).parents[1]
+def test_a_wheel_does_the_same_elsewhere(tmp_path, environment):
+    checkout, copy = Path(__file__).parents[1], tmp_path/'checkout'
+    for name in ('mnist_kaggle', 'nbs'): shutil.copytree(checkout/name, copy/name, symlinks=True)
+    for name in ('settings.ini', 'setup.py', 'pyproject.toml', 'README.md', 'LICENSE'): shutil.copy(checkout/name, copy)
     pip = [sys.executable, '-m', 'pip', '-q', '--disable-pip-version-check']
-    subprocess.run([*pip, 'wheel', '--no-deps', '--no-build-isolation', '-w', tmp_path/'dist', checkout], check=True, capture_output=True)
+    subprocess.run([*pip, 'wheel', '--no-deps', '--no-build-isolation', '-w', tmp_path/'dist', copy], check=True, capture_output=True)
     [wheel] = (tmp_path/'dist').iterdir()
+    shutil.rmtree(copy)
     subprocess.run([*pip, 'install', '--no-deps', '--target', tmp_path/'site', wheel], check=True, capture_output=True)
-    environment = {**os.environ, 'PYTHONPATH': str(tmp_path/'site'), 'HOME': str(cache_home), 'XDG_CACHE_HOME': str(cache_home/'.cache')}
+    environment = {**environment, 'PYTHONPATH': str(tmp_path/'site')}
     (tmp_path/'empty').mkdir()
     found = subprocess.run([sys.executable, '-c', 'import mnist_kaggle; print(mnist_kaggle.__file__)'], cwd=tmp_path/'empty', env=environment,
                            check=True, capture_output=True, text=True)
