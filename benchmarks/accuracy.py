@@ -16,6 +16,7 @@ from mnist_kaggle.recipes import RECIPES
 from mnist_kaggle.training import get_history, get_learner, train
 
 SEEDS = (0, 1, 2)
+COLUMNS = ['model', 'accuracy', 'spread', 'seeds', 'epochs', 'cpu seconds']
 
 
 def measure(recipe, data):
@@ -38,7 +39,7 @@ def main():
         rows.append({'model': name, 'accuracy': runs.accuracy.mean(), 'spread': runs.accuracy.std(), 'seeds': len(SEEDS),
                      'epochs': recipe.epochs, 'cpu seconds': runs.seconds.median()})
         print(rows[-1], flush=True)
-    table = pd.DataFrame(rows).round({'accuracy': 5, 'spread': 5, 'cpu seconds': 1}).astype({'seeds': 'Int64', 'epochs': 'Int64'})
+    table = pd.DataFrame(rows, columns=COLUMNS).round({'accuracy': 5, 'spread': 5, 'cpu seconds': 1}).astype({'seeds': 'Int64', 'epochs': 'Int64'})
     table.assign(**{'rows': len(train_rows), 'commit': commit}).to_csv(Path(__file__).with_name('accuracy.csv'), index=False)
 
 

@@ -70,7 +70,7 @@ def run(model, data, out, rows, **changes):
     try: plans = plan_runs(model, data, rows, **changes)
     except (ValueError, TypeError, OSError) as error: raise click.ClickException(str(error)) from None
     try: records = [run_once(parameters, out/name) for name, parameters in plans.items()]
-    except RunError as error: raise click.ClickException(str(error)) from None
+    except (RunError, OSError) as error: raise click.ClickException(str(error)) from None
     click.echo(compare(records).to_string(float_format='%.4f', na_rep='-'))
 
 # %% ../nbs/14_cli.ipynb #e820f524

@@ -51,7 +51,7 @@ def find_fault(
         if cells != [''] and len(cells) != len(columns):
             return f'line {number} has {len(cells)} values instead of {len(columns)}. Is the file cut short?'
         for column, cell in zip(columns, cells):
-            if cells != [''] and not (re.fullmatch(r'\s*\+?[0-9]+\s*', cell) and int(cell) <= limit):
+            if cells != [''] and not (re.fullmatch(r'\s*\+?\d+\s*', cell, re.ASCII) and int(cell) <= limit):
                 return f'line {number}, column {column}: {cell!r} is not a whole number from 0 to {limit}.'
     return 'there are no rows below the header.'
 

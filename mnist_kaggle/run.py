@@ -152,8 +152,8 @@ def execute(
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
     try:
-        papermill.execute_notebook(PIPELINE, staging/'pipeline.ipynb', parameters, cwd=staging,
-                                   progress_bar={'desc': folder.name}, extra_arguments=['--log-level=ERROR'])
+        paths = [str(path).replace('{', '{{').replace('}', '}}') for path in (PIPELINE, staging/'pipeline.ipynb')] # papermill formats them
+        papermill.execute_notebook(*paths, parameters, cwd=staging, progress_bar={'desc': folder.name}, extra_arguments=['--log-level=ERROR'])
         record = json.loads((staging/'run.json').read_text())
         staging.rename(folder)
         return record

@@ -109,8 +109,9 @@ def test_all_rows_have_no_validation_figures(tmp_path):
     assert 'All rows were trained on: there is no validation accuracy' in text_of(tmp_path/'run/pipeline.ipynb')
 
 
-def test_folds(tmp_path):
-    record = execute({'model': 'linear', 'data': 'sample', 'rows': 'fold-2-of-5', 'epochs': 1}, tmp_path/'run')
+def test_folds_and_a_folder_with_an_odd_name(tmp_path):
+    record = execute({'model': 'linear', 'data': 'sample', 'rows': 'fold-2-of-5', 'epochs': 1}, tmp_path/'a {b} c'/'run')
+    check_run(tmp_path/'a {b} c'/'run')
     assert record['metrics']['valid_rows'] in (259, 260)
 
 
