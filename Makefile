@@ -17,6 +17,7 @@ test: $(READY)
 	$(BIN)/python -m pytest -q tests
 
 $(READY): requirements.lock settings.ini setup.py pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.12, say")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
@@ -32,12 +33,14 @@ readme: $(READY)
 	$(BIN)/jupyter nbconvert --log-level WARN --to markdown nbs/index.ipynb --output-dir . --output README \
 	  --TagRemovePreprocessor.enabled=True --TagRemovePreprocessor.remove_input_tags no-input
 
-# Fails where an export would change anything.
+# Fails where an export, a clean or a build of README.md would change anything.
 check: export
 	git diff --exit-code
+	test -z "$$(git status --porcelain)"
 
 # Execute the notebooks in place, so that their outputs are current; this wants the competition's data.
 notebooks: $(READY)
+	$(BIN)/python -c 'from mnist_kaggle import data, files; import sys; sys.exit(len(data.read_data(files.find_data()).labels) != 42_000 and "Name the competition data in MNIST_KAGGLE_DATA.")'
 	for notebook in $(NOTEBOOKS); do \
 	  echo $$notebook; $(QUIET) $(BIN)/jupyter nbconvert --log-level WARN --to notebook --execute --inplace $$notebook || exit 1; \
 	done

@@ -71,6 +71,7 @@ def run(model, data, out, rows, **changes):
     except (ValueError, TypeError, OSError) as error: raise click.ClickException(str(error)) from None
     try: records = [run_once(parameters, out/name) for name, parameters in plans.items()]
     except (RunError, OSError) as error: raise click.ClickException(str(error)) from None
+    if rows == 'all': click.echo('All rows were trained on: there is no validation accuracy.')
     click.echo(compare(records).to_string(float_format='%.4f', na_rep='-'))
 
 # %% ../nbs/15_cli.ipynb #b4db4a51
@@ -81,7 +82,8 @@ def run_once(
     "Execute a run, unless its folder is there."
     if (folder/'run.json').exists():
         click.echo(f'{folder} is there already; delete it to run it again.')
-        return json.loads((folder/'run.json').read_text())
+        try: return json.loads((folder/'run.json').read_text())
+        except ValueError: raise RunError(f'{folder/"run.json"} is damaged; delete the folder to run it again.') from None
     record = execute(parameters, folder)
     click.echo(f'{folder/"submission.csv"} is ready to be handed in.')
     return record

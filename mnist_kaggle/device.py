@@ -38,10 +38,12 @@ def cuda_problem() -> str|None: # None where CUDA can be used
 def resolve_device(
     name: str = 'auto' # 'auto', 'cpu' or 'cuda'
 ) -> str: # 'cpu' or 'cuda'
-    "The device that is meant: for 'auto' CUDA where it can be used, else the CPU, and said so; a `ValueError` for 'cuda' where it can't."
+    "The device that is meant: for 'auto' CUDA where it can be used, else the CPU, which is printed; a `ValueError` for 'cuda' where it can't."
     if name == 'cpu': return name
     problem = cuda_problem()
-    if not problem: return 'cuda'
+    if not problem:
+        if name == 'auto': print(f'Training on {device_name("cuda")}.')
+        return 'cuda'
     if name == 'cuda': raise ValueError(f"device 'cuda' can't be used: {problem}.")
     print(f'Training on the CPU: {problem}.')
     return 'cpu'

@@ -7,7 +7,8 @@ __all__ = ['FILES', 'PIXELS', 'HEADERS', 'SAMPLE_SHA256', 'COMPETITION', 'MOUNTS
            'open_zip', 'open_file', 'hash_file', 'enlarge', 'to_csv', 'sample_files', 'cache_folder', 'write_sample',
            'given_data', 'complete', 'find_data']
 
-# %% ../nbs/00_files.ipynb #25f2c01a
+# %% ../nbs/00_files.ipynb #278f717b
+import lzma
 import os
 import re
 import zipfile
@@ -77,8 +78,8 @@ def hash_file(
     "The sha256 of one of the competition's files; a `DataError` where a zip is damaged inside."
     try:
         with open_file(source, name) as file: return file_digest(file, 'sha256').hexdigest()
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise DataError(f'{source/name} is damaged ({error}). Download the zip again.') from None
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError) as error: # the last: encrypted, or packed in another way
+        raise DataError(f'{source/name} is damaged, or not packed as Kaggle does ({error}). Download the zip again.') from None
 
 # %% ../nbs/00_files.ipynb #67bb8bcd
 def enlarge(
@@ -133,7 +134,7 @@ def given_data(
     "The place that was named, or a `DataError` that says what it lacks."
     if str(path) == 'sample': return write_sample(cache_folder()/'sample')
     source = Path(path).expanduser()
-    if not source.exists(): raise DataError(f"{source} does not exist. Name a folder, Kaggle's zip, or 'sample'.")
+    if not str(path) or not source.exists(): raise DataError(f"{str(path)!r} does not exist. Name a folder, Kaggle's zip, or 'sample'.")
     if missing := missing_files(source): raise DataError(f"{source} lacks {' and '.join(missing)}.")
     return source.resolve()
 
@@ -155,7 +156,8 @@ def find_data(
     path: str|Path|None = None # a folder, Kaggle's zip, or the word 'sample'; None searches
 ) -> Path: # a folder or a zip that holds the three files
     "Where the competition's files are: the path given or `MNIST_KAGGLE_DATA`, Kaggle's mounts, the cache, else the sample."
-    if given := path or os.environ.get('MNIST_KAGGLE_DATA'): return given_data(given)
+    if path is not None: return given_data(path)
+    if variable := os.environ.get('MNIST_KAGGLE_DATA'): return given_data(variable)
     cached = cache_folder()/COMPETITION
     for place in (*MOUNTS, cached, cached.with_suffix('.zip')):
         if complete(place): return place

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PACKAGE', 'PIPELINE', 'versions', 'code_sha256', 'run_name', 'save_net', 'save_logits', 'load_run', 'Stopwatch',
-           'write_record', 'import_papermill', 'RunError', 'execute', 'compare']
+           'write_record', 'import_papermill', 'RunError', 'execute', 'run_notebook', 'compare']
 
 # %% ../nbs/14_run.ipynb #2c34eade
 import json
@@ -146,22 +146,33 @@ def execute(
     parameters: dict[str, object], # of the pipeline notebook
     folder: Path # of the run; it must not exist
 ) -> dict: # the record
-    "Execute the pipeline notebook into a folder; a `RunError` names the notebook that failed."
-    papermill = import_papermill()
+    "Execute the pipeline notebook into a folder; a `RunError` says what went wrong, and where the notebook is."
+    if folder.exists(): raise RunError(f'{folder} is there already. Delete it, or choose another folder.')
     staging = folder.with_name(f'.{folder.name}.{os.getpid()}')
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
     try:
-        paths = [str(path).replace('{', '{{').replace('}', '}}') for path in (PIPELINE, staging/'pipeline.ipynb')] # papermill formats them
-        papermill.execute_notebook(*paths, parameters, cwd=staging, progress_bar={'desc': folder.name}, extra_arguments=['--log-level=ERROR'])
-        record = json.loads((staging/'run.json').read_text())
-        staging.rename(folder)
-        return record
-    except papermill.exceptions.PapermillExecutionError as error:
+        problem = run_notebook(parameters, staging)
+        if not problem and not (staging/'run.json').exists(): problem = 'The notebook ended before its last cell.'
+        if not problem:
+            staging.rename(folder)
+            return json.loads((folder/'run.json').read_text())
         failed = folder.with_name(f'{folder.name}-failed.ipynb')
         os.replace(staging/'pipeline.ipynb', failed)
-        raise RunError(f'{error.ename}: {error.evalue}\nThe notebook with the error is {failed}.') from None
+        raise RunError(f'{problem}\nThe notebook, as far as it came, is {failed}.')
     finally: shutil.rmtree(staging, ignore_errors=True)
+
+def run_notebook(
+    parameters: dict[str, object], # of the pipeline notebook
+    folder: Path # to run in
+) -> str|None: # what went wrong, if anything
+    "Execute the pipeline notebook by papermill, as `pipeline.ipynb` in a folder."
+    papermill = import_papermill()
+    from nbclient.exceptions import DeadKernelError
+    paths = [str(path).replace('{', '{{').replace('}', '}}') for path in (PIPELINE, folder/'pipeline.ipynb')] # papermill formats them
+    try: papermill.execute_notebook(*paths, parameters, cwd=folder, progress_bar={'desc': folder.name.split('.')[1]}, extra_arguments=['--log-level=ERROR'])
+    except papermill.exceptions.PapermillExecutionError as error: return f'{error.ename}: {error.evalue}'
+    except DeadKernelError: return 'The kernel died. Was there too little memory?'
 
 # %% ../nbs/14_run.ipynb #5f34233f
 def compare(

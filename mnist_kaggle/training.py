@@ -64,10 +64,11 @@ def make_net(
     recipe: Recipe # `model`, `head`, `norm`, `standardise` and `seed` count
 ) -> nn.Sequential: # from float [b, 1, 28, 28] to [b, 10], or [b, 1] for a value
     "A fresh net, the same for the same seed. `channels_last` lets convolutions go through memory in order."
-    torch.manual_seed(recipe.seed)
     outputs = 10 if recipe.head == 'logits' else 1
     nets = {'linear': linear_net, 'two_layer': two_layer_net, 'conv': partial(conv_net, norm=recipe.norm)}
-    net = nets[recipe.model](outputs)
+    with torch.random.fork_rng(devices=[]): # the caller's random numbers go on as if nothing had been drawn
+        torch.manual_seed(recipe.seed)
+        net = nets[recipe.model](outputs)
     if recipe.standardise: net.insert(0, Standardise())
     if recipe.head == 'value': net.append(SigmoidRange(0, 9.5))
     return net.to(memory_format=torch.channels_last)
@@ -104,7 +105,7 @@ def get_learner(
 ) -> Learner: # not trained
     "A `Learner` that trains a fresh net as the recipe says. Sets torch's number of threads."
     torch.set_num_threads(recipe.threads)
-    recipe = replace(recipe, device=resolve_device(recipe.device))
+    if device is None: recipe = replace(recipe, device=resolve_device(recipe.device))
     device = device or recipe.device
     dls = get_dls(data, rows, recipe.batch_size, recipe.seed, device)
     net = make_net(recipe)
@@ -147,6 +148,7 @@ def plot_history(
     axes[0].plot(learn.recorder.lrs)
     axes[0].set(xlabel='step', title='learning rate')
     history[['train_loss', 'valid_loss']].plot(ax=axes[1], title='loss', marker='.')
-    history[['accuracy']].plot(ax=axes[2], title='validation accuracy', marker='.', legend=False)
+    if history.accuracy.isna().all(): axes[2].set_title('no validation rows, no accuracy')
+    else: history[['accuracy']].plot(ax=axes[2], title='validation accuracy', marker='.', legend=False)
     plt.close(figure) # it is shown once, as the value of its cell
     return figure

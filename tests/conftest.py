@@ -19,14 +19,18 @@ def cache_home(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def own_cache(cache_home, monkeypatch):
+    "Here, and in the kernels started here."
     monkeypatch.setattr(files, 'user_cache_path', lambda name: cache_home/'.cache'/name)
+    monkeypatch.setenv('HOME', str(cache_home))
+    monkeypatch.setenv('XDG_CACHE_HOME', str(cache_home/'.cache'))
     monkeypatch.delenv('MNIST_KAGGLE_DATA', raising=False)
 
 
 @pytest.fixture(scope='session')
 def environment(cache_home):
     "The environment of a process with the session's home folder."
-    return {**os.environ, 'HOME': str(cache_home), 'XDG_CACHE_HOME': str(cache_home/'.cache')}
+    inherited = {name: value for name, value in os.environ.items() if name != 'MNIST_KAGGLE_DATA'}
+    return {**inherited, 'HOME': str(cache_home), 'XDG_CACHE_HOME': str(cache_home/'.cache')}
 
 
 @pytest.fixture(scope='session')

@@ -58,7 +58,7 @@ def test_the_sample_is_the_last_place_and_said(places, capsys):
 def test_what_was_given_is_used_or_is_an_error(places, monkeypatch, by):
     places[1]('new mount')
     if by == 'variable': monkeypatch.setenv('MNIST_KAGGLE_DATA', 'nowhere')
-    with pytest.raises(DataError, match='nowhere does not exist'): find_data('nowhere' if by == 'argument' else None)
+    with pytest.raises(DataError, match="'nowhere' does not exist"): find_data('nowhere' if by == 'argument' else None)
 
 
 def test_a_damaged_sample_is_made_again(places):
@@ -79,7 +79,7 @@ def test_the_second_read_parses_nothing(small, monkeypatch):
 @pytest.mark.parametrize('damage', [lambda b: b[:-1], lambda b: b'', lambda b: b[:40] + bytes([b[40] ^ 1]) + b[41:], lambda b: bytes([b[0] ^ 1]) + b[1:]])
 def test_a_damaged_cache_is_noticed_and_rebuilt(small, capsys, damage):
     expected = read_data(small)
-    cached = cache_folder()/'rows'/f"train.csv-{expected.sha256['train.csv']}"
+    cached = cache_folder()/'rows-1'/f"train.csv-{expected.sha256['train.csv']}"
     whole = cached.read_bytes()
     cached.write_bytes(damage(whole))
     assert (read_data(small).images == expected.images).all()

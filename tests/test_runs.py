@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from mnist_kaggle import run
 from mnist_kaggle.data import read_data
 from mnist_kaggle.device import cuda_problem
 from mnist_kaggle.evaluation import get_logits, predict
@@ -106,13 +107,41 @@ def test_all_rows_have_no_validation_figures(tmp_path):
     assert record['metrics']['valid_accuracy'] is record['metrics']['valid_loss'] is record['metrics']['baseline_accuracy'] is None
     assert load_file(tmp_path/'run/logits.safetensors')['valid'].shape == (0, 10)
     assert pd.read_csv(tmp_path/'run/history.csv').valid_loss.isna().all()
-    assert 'All rows were trained on: there is no validation accuracy' in text_of(tmp_path/'run/pipeline.ipynb')
+    assert text_of(tmp_path/'run/pipeline.ipynb').count('All rows were trained on: there are no validation rows to say') == 4
 
 
 def test_folds_and_a_folder_with_an_odd_name(tmp_path):
     record = execute({'model': 'linear', 'data': 'sample', 'rows': 'fold-2-of-5', 'epochs': 1}, tmp_path/'a {b} c'/'run')
     check_run(tmp_path/'a {b} c'/'run')
     assert record['metrics']['valid_rows'] in (259, 260)
+
+
+def test_all_rows_are_said_in_the_table(command, tmp_path):
+    result = command('run', '--data', 'sample', '--model', 'linear', '--rows', 'all', '--epochs', '1', cwd=tmp_path)
+    assert result.returncode == 0 and 'All rows were trained on: there is no validation accuracy.' in result.stdout
+
+
+def test_a_folder_that_is_there_is_not_run_into(tmp_path):
+    (tmp_path/'run').mkdir()
+    with pytest.raises(RunError, match='is there already'): execute({'model': 'linear', 'data': 'sample'}, tmp_path/'run')
+    assert [path.name for path in tmp_path.iterdir()] == ['run']
+
+
+@pytest.mark.parametrize('code, words', [('import os; os._exit(1)', 'The kernel died'), ('import sys; sys.exit(0)', 'ended before its last cell')])
+def test_a_kernel_that_ends_early(tmp_path, monkeypatch, code, words):
+    notebook = nbformat.read(PIPELINE, 4)
+    notebook.cells.insert(3, nbformat.v4.new_code_cell(code))
+    nbformat.write(notebook, tmp_path/'broken.ipynb')
+    monkeypatch.setattr(run, 'PIPELINE', tmp_path/'broken.ipynb')
+    with pytest.raises(RunError, match=words): execute({'model': 'linear', 'data': 'sample'}, tmp_path/'out/run')
+    assert [path.name for path in (tmp_path/'out').iterdir()] == ['run-failed.ipynb']
+
+
+def test_the_results_can_go_into_a_new_folder(tmp_path, environment):
+    program = Path(sys.executable).with_name('papermill')
+    subprocess.run([program, PIPELINE, 'out.ipynb', '-p', 'data', 'sample', '-p', 'model', 'linear', '-p', 'epochs', '1', '-p', 'folder', 'new/results'],
+                   cwd=tmp_path, env=environment, check=True, capture_output=True)
+    assert sorted(path.name for path in (tmp_path/'new/results').iterdir()) == [name for name in FILES if name != 'pipeline.ipynb']
 
 
 def test_the_regression_head(tmp_path):
@@ -123,7 +152,7 @@ def test_the_regression_head(tmp_path):
 
 
 @pytest.mark.parametrize('parameters, words', [
-    ({'epochs': '10'}, 'epochs must be of type int'), ({'model': 3}, 'model must be of type str'), ({'lr': 'fast'}, 'lr must be of type float'),
+    ({'epochs': '10'}, 'epochs must be of type int'), ({'model': 3}, 'model must be of type str'), ({'data': False}, 'data must be of type str'), ({'lr': 'fast'}, 'lr must be of type float'),
     ({'epoch': 3}, 'there is no parameter epoch; there are .*epochs'), ({'rows': 'some'}, "rows 'some'"), ({'seed': 1.5}, 'seed must be of type int'), ({'norm': 'yes'}, 'norm must be of type bool')])
 def test_the_notebook_checks_its_parameters(tmp_path, parameters, words):
     with pytest.raises(RunError, match=words): execute({'data': 'sample', **parameters}, tmp_path/'run')
@@ -142,7 +171,7 @@ def test_plain_papermill(tmp_path, environment):
 def test_a_wheel_does_the_same_elsewhere(tmp_path, environment):
     checkout, copy = Path(__file__).parents[1], tmp_path/'checkout'
     for name in ('mnist_kaggle', 'nbs'): shutil.copytree(checkout/name, copy/name, symlinks=True)
-    for name in ('settings.ini', 'setup.py', 'pyproject.toml', 'README.md', 'LICENSE'): shutil.copy(checkout/name, copy)
+    for name in ('settings.ini', 'setup.py', 'pyproject.toml', 'MANIFEST.in', 'README.md', 'LICENSE'): shutil.copy(checkout/name, copy)
     pip = [sys.executable, '-m', 'pip', '-q', '--disable-pip-version-check']
     subprocess.run([*pip, 'wheel', '--no-deps', '--no-build-isolation', '-w', tmp_path/'dist', copy], check=True, capture_output=True)
     [wheel] = (tmp_path/'dist').iterdir()
@@ -155,8 +184,8 @@ def test_a_wheel_does_the_same_elsewhere(tmp_path, environment):
     assert found.stdout.startswith(str(tmp_path/'site'))
     subprocess.run([tmp_path/'site/bin/mnist_kaggle', 'run', '--model', 'linear', '--data', 'sample', '--epochs', '1'],
                    cwd=tmp_path/'empty', env=environment, check=True, capture_output=True)
-    [run] = (tmp_path/'empty/runs').iterdir()
-    check_run(run)
+    [folder] = (tmp_path/'empty/runs').iterdir()
+    check_run(folder)
 
 
 @pytest.mark.skipif(bool(cuda_problem()), reason=f'CUDA is not used: {cuda_problem()}')
