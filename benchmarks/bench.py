@@ -72,7 +72,9 @@ def runs(folder):
 def reading(folder, archive):
     "train.csv by pandas, and by us for the first time and again."
     def first():
-        for path in (cache_folder()/'rows').glob('train.csv-*'): path.unlink()
+        kept = list(cache_folder().glob('rows-*/train.csv-*'))
+        if not kept: raise RuntimeError('the parsed rows were not found in the cache, so this would not be a first time')
+        for path in kept: path.unlink()
         return seconds(read_rows, folder, 'train.csv')
     found = in_turn(pandas=lambda: seconds(pd.read_csv, folder/'train.csv'), first=first,
                     folder=lambda: seconds(read_rows, folder, 'train.csv'), zip=lambda: seconds(read_rows, archive, 'train.csv'))
