@@ -54,7 +54,9 @@ def plot_confusion(
     figure, ax = plt.subplots(figsize=(5, 5), dpi=60, layout='constrained')
     mistakes = confusion.to_numpy() * (1 - np.eye(10))
     ax.imshow(mistakes, cmap='Reds')
-    for (label, digit), count in np.ndenumerate(confusion): ax.text(digit, label, count, ha='center', va='center', fontsize=9)
+    for (label, digit), count in np.ndenumerate(confusion):
+        colour = 'white' if mistakes[label, digit] > mistakes.max()/2 else 'black'
+        ax.text(digit, label, count, ha='center', va='center', fontsize=9, color=colour)
     ax.set(xticks=range(10), yticks=range(10), xlabel='predicted', ylabel='label', title='confusion matrix')
     plt.close(figure) # it is shown once, as the value of its cell
     return figure
