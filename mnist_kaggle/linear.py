@@ -11,7 +11,6 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from fastai.data.load import DataLoader
-from fastai.layers import sigmoid_range
 from torch import Tensor, nn
 
 # %% ../nbs/06_linear.ipynb #060dfbc2

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['RECIPES', 'MODELS', 'check_field', 'check_range', 'assigned', 'check_injected', 'Recipe', 'get_recipe']
 
-# %% ../nbs/09_recipes.ipynb #1f604085
+# %% ../nbs/09_recipes.ipynb #a4bd0b1e
 import ast
 import typing
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 
 # %% ../nbs/09_recipes.ipynb #93df15d9
 def check_field(

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from . import __version__
-from .device import device_name, resolve_device
+from .device import device_name
 from .files import write_file
 from .recipes import Recipe
 
@@ -152,7 +152,7 @@ def execute(
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
     try:
-        problem = run_notebook(parameters, staging)
+        problem = run_notebook(parameters, staging, folder.name)
         if not problem and not (staging/'run.json').exists(): problem = 'The notebook ended before its last cell.'
         if not problem:
             staging.rename(folder)
@@ -164,13 +164,14 @@ def execute(
 
 def run_notebook(
     parameters: dict[str, object], # of the pipeline notebook
-    folder: Path # to run in
+    folder: Path, # to run in
+    name: str # of the run, for the progress bar
 ) -> str|None: # what went wrong, if anything
     "Execute the pipeline notebook by papermill, as `pipeline.ipynb` in a folder."
     papermill = import_papermill()
     from nbclient.exceptions import DeadKernelError
     paths = [str(path).replace('{', '{{').replace('}', '}}') for path in (PIPELINE, folder/'pipeline.ipynb')] # papermill formats them
-    try: papermill.execute_notebook(*paths, parameters, cwd=folder, progress_bar={'desc': folder.name.split('.')[1]}, extra_arguments=['--log-level=ERROR'])
+    try: papermill.execute_notebook(*paths, parameters, cwd=folder, progress_bar={'desc': name}, extra_arguments=['--log-level=ERROR'])
     except papermill.exceptions.PapermillExecutionError as error: return f'{error.ename}: {error.evalue}'
     except DeadKernelError: return 'The kernel died. Was there too little memory?'
 

@@ -111,7 +111,7 @@ def get_learner(
     net = make_net(recipe)
     if recipe.standardise:
         train_images = data.images[split_rows(data.labels, rows)[0]]
-        net[0].load_state_dict({name: torch.tensor(value) for name, value in zip(('mean', 'std'), pixel_stats(train_images))})
+        for buffer, value in zip(net[0].buffers(), pixel_stats(train_images)): buffer.fill_(value)
     opt_func = SGD if recipe.schedule == 'flat' else partial(SGD, mom=0.95)
     cbs = [EpochSeconds()] + [Augment(AUGMENTATIONS[name], recipe.seed) for name in AUGMENTATIONS if name == recipe.augment]
     learn = Learner(dls, net.to(device), loss_func=LOSSES[recipe.loss], opt_func=opt_func, metrics=accuracy, cbs=cbs, path=path)
