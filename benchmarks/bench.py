@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 
 from mnist_kaggle.data import read_data, read_rows
-from mnist_kaggle.files import FILES, cache_folder, find_data, open_file
+from mnist_kaggle.files import FILES, cache_folder, find_data, read_file
 from mnist_kaggle.recipes import get_recipe
 from mnist_kaggle.training import get_learner, make_net, train
 
@@ -115,7 +115,7 @@ def imports():
 def main():
     source = find_data()
     folder, archive = Path(tempfile.mkdtemp()), Path(tempfile.mkdtemp())/'data.zip'
-    for name in FILES: (folder/name).write_bytes(open_file(source, name).read())
+    for name in FILES: (folder/name).write_bytes(read_file(source, name))
     with zipfile.ZipFile(archive, 'w', zipfile.ZIP_DEFLATED) as z:
         for name in FILES: z.write(folder/name, name)
     data = read_data(folder)

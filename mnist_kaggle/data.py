@@ -4,20 +4,21 @@
 
 # %% auto #0
 __all__ = ['load_rows', 'save_rows', 'read_rows', 'DigitData', 'check_ids', 'read_ids', 'read_data', 'to_frame', 'show_digits',
-           'split_rows', 'parse_fold']
+           'split_rows', 'parse_fold', 'LeakError', 'check_disjoint']
 
 # %% ../nbs/02_data.ipynb #94991a16
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import sha256
+from hashlib import blake2b, sha256
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from .files import HEADERS, PIXELS, DataError, cache_folder, hash_file, open_file, write_file
+from .files import HEADERS, PIXELS, DataError, cache_folder, read_file, write_file
 from .parse import parse_csv
 
 if TYPE_CHECKING: from matplotlib.figure import Figure
@@ -48,11 +49,12 @@ def read_rows(
     name: str # 'train.csv' or 'test.csv'
 ) -> tuple[np.ndarray, str]: # uint8 [n, columns]; the file's sha256
     "The values of one file, from the cache where the same file was parsed before."
-    digest = hash_file(source, name)
+    content = read_file(source, name)
+    digest = sha256(content).hexdigest()
     cached = cache_folder()/'rows-1'/f'{name}-{digest}'
     rows = load_rows(cached, len(HEADERS[name]))
     if rows is None:
-        with open_file(source, name) as file: rows = parse_csv(file, name, f'{source/name}')
+        rows = parse_csv(BytesIO(content), name, f'{source/name}')
         save_rows(cached, rows)
     return rows, digest
 
@@ -83,10 +85,10 @@ def read_ids(
 ) -> tuple[np.ndarray, str]: # int64 [n]; the file's sha256
     "The ids of the sample submission, in its order."
     name = 'sample_submission.csv'
-    digest = hash_file(source, name)
-    with open_file(source, name) as file: ids = parse_csv(file, name, f'{source/name}')[:, 0]
+    content = read_file(source, name)
+    ids = parse_csv(BytesIO(content), name, f'{source/name}')[:, 0]
     check_ids(ids, n, f'{source/name}')
-    return ids, digest
+    return ids, sha256(content).hexdigest()
 
 def read_data(
     source: Path # a folder or a zip, from `find_data`
@@ -150,3 +152,17 @@ def parse_fold(
     if not 1 <= fold <= folds or folds < 2:
         raise ValueError(f"rows {rows!r} is none of 'first80', 'all' and 'fold-K-of-N' with K from 1 to N, N at least 2.")
     return fold, folds
+
+# %% ../nbs/02_data.ipynb #6479fc11
+class LeakError(DataError):
+    "An image is in two of the sets that must have none in common."
+
+def check_disjoint(
+    sets: dict[str, np.ndarray] # uint8 [n, 784] by name: 'train', 'validation', 'test'
+) -> None:
+    "A `LeakError` where an image of one set is also in another."
+    seen = {} # by hash: the set and the row of the last image with these pixels
+    for name, images in sets.items():
+        for row, image in enumerate(images):
+            other, place = seen.setdefault(blake2b(image, digest_size=16).digest(), (name, row))
+            if other != name: raise LeakError(f'image {row} of the {name} set is also image {place} of the {other} set: what is measured on one would be known from the other.')

@@ -69,6 +69,7 @@ class Recipe:
     seed: int = 0 # of parameters, order and changes
     threads: int = 1 # torch's, on the CPU; another number gives other roundings
     device: typing.Literal['auto', 'cpu', 'cuda'] = 'auto' # 'auto': CUDA where it can be used, else the CPU
+    deterministic: bool = True # the same bits from the same run, also on CUDA, where it costs time
     precision: typing.Literal['single', 'mixed'] = 'single' # 32 bits, or 16 where that is safe, on CUDA alone
 
     def __post_init__(self):

@@ -12,22 +12,23 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mnist_kaggle import run
+from mnist_kaggle import kernel
 from mnist_kaggle.data import read_data
 from mnist_kaggle.device import cuda_problem
 from mnist_kaggle.evaluation import get_logits, predict
 from mnist_kaggle.files import find_data
 from mnist_kaggle.recipes import MODELS
-from mnist_kaggle.run import PIPELINE, RunError, execute, load_run
+from mnist_kaggle.record import PIPELINE, RecordError, load_run, notebook_sha256, read_record
+from mnist_kaggle.run import RunError, execute
 
 FILES = ['history.csv', 'logits.safetensors', 'model.safetensors', 'pipeline.ipynb', 'recipe.json', 'run.json', 'submission.csv']
-KEYS = ['model', 'parameters', 'data', 'versions', 'device', 'metrics', 'seconds']
+KEYS = ['model', 'parameters', 'data', 'code', 'versions', 'device', 'metrics', 'files', 'seconds', 'started', 'ended']
 
 
 def check_run(folder, rows=500):
     "A run's folder is complete: its files, its record, a submission with all ids."
     assert sorted(path.name for path in folder.iterdir()) == FILES
-    assert list(json.loads((folder/'run.json').read_text())) == KEYS
+    assert list(read_record(folder)) == KEYS
     submission = pd.read_csv(folder/'submission.csv')
     assert list(submission) == ['ImageId', 'Label'] and submission.ImageId.tolist() == list(range(1, rows + 1))
     assert submission.Label.between(0, 9).all()
@@ -98,7 +99,11 @@ def test_the_same_run_elsewhere_gives_the_same_bytes(all_models, command, tmp_pa
 def test_weights_of_another_net_are_refused(tmp_path):
     for model in ('linear', 'two_layer'): execute({'model': model, 'data': 'sample', 'epochs': 1}, tmp_path/model)
     (tmp_path/'linear/model.safetensors').write_bytes((tmp_path/'two_layer/model.safetensors').read_bytes())
-    with pytest.raises(ValueError, match='is not of the net in recipe.json'): load_run(tmp_path/'linear')
+    with pytest.raises(RecordError, match='model.safetensors was changed'): load_run(tmp_path/'linear')
+    record = json.loads((tmp_path/'linear/run.json').read_text())
+    record['files']['model.safetensors'] = read_record(tmp_path/'two_layer')['files']['model.safetensors']
+    (tmp_path/'linear/run.json').write_text(json.dumps(record))
+    with pytest.raises(RecordError, match='is not of the net in recipe.json'): load_run(tmp_path/'linear')
 
 
 def test_all_rows_have_no_validation_figures(tmp_path):
@@ -107,7 +112,7 @@ def test_all_rows_have_no_validation_figures(tmp_path):
     assert record['metrics']['valid_accuracy'] is record['metrics']['valid_loss'] is record['metrics']['baseline_accuracy'] is None
     assert load_file(tmp_path/'run/logits.safetensors')['valid'].shape == (0, 10)
     assert pd.read_csv(tmp_path/'run/history.csv').valid_loss.isna().all()
-    assert text_of(tmp_path/'run/pipeline.ipynb').count('All rows were trained on: there are no validation rows to say') == 4
+    assert text_of(tmp_path/'run/pipeline.ipynb').count('All rows were trained on: there are no validation rows to say') == 5
 
 
 def test_folds_and_a_folder_with_an_odd_name(tmp_path):
@@ -132,7 +137,7 @@ def test_a_kernel_that_ends_early(tmp_path, monkeypatch, code, words):
     notebook = nbformat.read(PIPELINE, 4)
     notebook.cells.insert(3, nbformat.v4.new_code_cell(code))
     nbformat.write(notebook, tmp_path/'broken.ipynb')
-    monkeypatch.setattr(run, 'PIPELINE', tmp_path/'broken.ipynb')
+    monkeypatch.setattr(kernel, 'PIPELINE', tmp_path/'broken.ipynb')
     with pytest.raises(RunError, match=words): execute({'model': 'linear', 'data': 'sample'}, tmp_path/'out/run')
     assert [path.name for path in (tmp_path/'out').iterdir()] == ['run-failed.ipynb']
 
