@@ -158,6 +158,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'mnist_kaggle.record.load_run': ('record.html#load_run', 'mnist_kaggle/record.py'),
                                      'mnist_kaggle.record.notebook_sha256': ('record.html#notebook_sha256', 'mnist_kaggle/record.py'),
                                      'mnist_kaggle.record.read_record': ('record.html#read_record', 'mnist_kaggle/record.py'),
+                                     'mnist_kaggle.record.record_sha256': ('record.html#record_sha256', 'mnist_kaggle/record.py'),
                                      'mnist_kaggle.record.run_name': ('record.html#run_name', 'mnist_kaggle/record.py'),
                                      'mnist_kaggle.record.save_logits': ('record.html#save_logits', 'mnist_kaggle/record.py'),
                                      'mnist_kaggle.record.save_net': ('record.html#save_net', 'mnist_kaggle/record.py'),

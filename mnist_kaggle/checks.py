@@ -79,8 +79,9 @@ class WatchTraining(Callback):
 
     def after_epoch(self):
         if not self.fitting: return
-        advice = f'Most likely the learning rate is too high: try a tenth of {self.largest_lr:.3g}.'
-        if not torch.isfinite(self.total): raise TrainingError(f'the loss is {self.total.item()} in epoch {self.epoch} (the first is 0). {advice}')
+        if not torch.isfinite(self.total):
+            raise TrainingError(f'the loss is {self.total.item()} in epoch {self.epoch} (the first is 0). Most likely the learning rate is too high: try a tenth of {self.largest_lr:.3g}.')
         self.constant = self.constant + 1 if len(self.classes) == 1 else 0
         if self.constant == self.patience or self.constant and self.epoch == self.n_epoch - 1:
-            raise TrainingError(f'in epoch {self.epoch} (the first is 0) the net takes every validation row for a {[*self.classes][0]}. {advice}')
+            raise TrainingError(f'in epoch {self.epoch} (the first is 0) the net takes every validation row for a {[*self.classes][0]}. '
+                                f'Most likely it is dead of a learning rate that is too high: try a tenth of {self.largest_lr:.3g}. Or it has hardly begun to learn: try more epochs.')

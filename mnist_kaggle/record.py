@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PACKAGE', 'PIPELINE', 'RESULTS', 'PACKAGES', 'versions', 'library_sha256', 'cells_sha256', 'notebook_sha256',
-           'git_state', 'run_name', 'save_net', 'save_logits', 'Stopwatch', 'hash_results', 'write_record',
-           'RecordError', 'read_record', 'load_run']
+           'git_state', 'run_name', 'save_net', 'save_logits', 'Stopwatch', 'hash_results', 'record_sha256',
+           'write_record', 'RecordError', 'read_record', 'load_run']
 
 # %% ../nbs/16_record.ipynb #1b0cf44a
 import json
@@ -120,6 +120,12 @@ def hash_results(
     "The hashes of a run's files, but for the notebook, which is still being written when they are taken."
     return {name: sha256((Path(folder)/name).read_bytes()).hexdigest() for name in RESULTS if (Path(folder)/name).is_file()}
 
+def record_sha256(
+    record: dict # with or without its own hash
+) -> str: # 64 hexadecimal digits
+    "The hash of all that a record says."
+    return sha256(json.dumps({key: value for key, value in record.items() if key != 'sha256'}).encode()).hexdigest()
+
 def write_record(
     folder: str|Path, # of the run, with its other files
     model: str, # a recipe's name
@@ -144,6 +150,7 @@ def write_record(
         'started': watch.started.isoformat(timespec='seconds'),
         'ended': datetime.now(UTC).isoformat(timespec='seconds'),
     }
+    record['sha256'] = record_sha256(record)
     write_file(Path(folder)/'run.json', json.dumps(record, indent=1).encode())
     return record
 
@@ -158,8 +165,10 @@ def read_record(
     folder = Path(folder)
     if not (folder/'run.json').is_file(): raise RecordError(f'{folder} is no complete run: there is no run.json.')
     try: record = json.loads((folder/'run.json').read_text())
-    except ValueError: raise RecordError(f'{folder/"run.json"} is damaged.') from None
-    if not isinstance(record, dict) or not isinstance(record.get('files'), dict) or not set(RESULTS) <= set(record['files']):
+    except ValueError: raise RecordError(f'{folder/"run.json"} is damaged: it is no JSON.') from None
+    if not isinstance(record, dict) or record.get('sha256') != record_sha256(record):
+        raise RecordError(f'{folder/"run.json"} was changed since the run ended: its own sha256, at its end, is another.')
+    if not isinstance(record.get('files'), dict) or not set(RESULTS) <= set(record['files']):
         raise RecordError(f'{folder/"run.json"} does not hold the hashes of {", ".join(RESULTS)}.')
     found = hash_results(folder)
     for name in RESULTS:

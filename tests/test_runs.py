@@ -18,11 +18,11 @@ from mnist_kaggle.device import cuda_problem
 from mnist_kaggle.evaluation import get_logits, predict
 from mnist_kaggle.files import find_data
 from mnist_kaggle.recipes import MODELS
-from mnist_kaggle.record import PIPELINE, RecordError, load_run, notebook_sha256, read_record
+from mnist_kaggle.record import PIPELINE, RecordError, load_run, notebook_sha256, read_record, record_sha256
 from mnist_kaggle.run import RunError, execute
 
 FILES = ['history.csv', 'logits.safetensors', 'model.safetensors', 'pipeline.ipynb', 'recipe.json', 'run.json', 'submission.csv']
-KEYS = ['model', 'parameters', 'data', 'code', 'versions', 'device', 'metrics', 'files', 'seconds', 'started', 'ended']
+KEYS = ['model', 'parameters', 'data', 'code', 'versions', 'device', 'metrics', 'files', 'seconds', 'started', 'ended', 'sha256']
 
 
 def check_run(folder, rows=500):
@@ -102,7 +102,7 @@ def test_weights_of_another_net_are_refused(tmp_path):
     with pytest.raises(RecordError, match='model.safetensors was changed'): load_run(tmp_path/'linear')
     record = json.loads((tmp_path/'linear/run.json').read_text())
     record['files']['model.safetensors'] = read_record(tmp_path/'two_layer')['files']['model.safetensors']
-    (tmp_path/'linear/run.json').write_text(json.dumps(record))
+    (tmp_path/'linear/run.json').write_text(json.dumps(record | {'sha256': record_sha256(record)}))
     with pytest.raises(RecordError, match='is not of the net in recipe.json'): load_run(tmp_path/'linear')
 
 
@@ -123,7 +123,7 @@ def test_folds_and_a_folder_with_an_odd_name(tmp_path):
 
 def test_all_rows_are_said_in_the_table(command, tmp_path):
     result = command('run', '--data', 'sample', '--model', 'linear', '--rows', 'all', '--epochs', '1', cwd=tmp_path)
-    assert result.returncode == 0 and 'All rows were trained on: there is no validation accuracy.' in result.stdout
+    assert result.returncode == 0 and 'All rows were trained on: there is no validation accuracy, and no score to expect.' in result.stdout
 
 
 def test_a_folder_that_is_there_is_not_run_into(tmp_path):
@@ -150,7 +150,7 @@ def test_the_results_can_go_into_a_new_folder(tmp_path, environment):
 
 
 def test_the_regression_head(tmp_path):
-    record = execute({'model': 'linear', 'data': 'sample', 'head': 'value', 'loss': 'mse', 'schedule': 'flat', 'lr': 0.01, 'epochs': 2}, tmp_path/'run')
+    record = execute({'model': 'linear', 'data': 'sample', 'head': 'value', 'loss': 'mse', 'schedule': 'flat', 'lr': 0.002, 'epochs': 10}, tmp_path/'run')
     check_run(tmp_path/'run')
     net, _ = load_run(tmp_path/'run')
     assert record['parameters']['head'] == 'value' and net(torch.zeros(3, 1, 28, 28)).shape == (3, 1)

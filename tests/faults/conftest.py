@@ -1,0 +1,35 @@
+"The table of faults: each test counts what it tried, and when all have passed and none was skipped the counts are written down."
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+COUNTS, OUTCOMES = {}, Counter()
+
+
+def pytest_addoption(parser):
+    parser.addoption('--table', help='the file to write the table of faults to')
+
+
+@pytest.fixture
+def count():
+    "`count('fault', n)`: so many were tried, and each ended as it must: the assertions before say so."
+    def add(fault, n): COUNTS[fault] = COUNTS.get(fault, 0) + n
+    return add
+
+
+def pytest_runtest_logreport(report):
+    if report.when == 'call' or report.outcome != 'passed': OUTCOMES[report.outcome] += 1
+
+
+def pytest_sessionfinish(session):
+    path = session.config.getoption('--table', None)
+    if not path: return
+    if set(OUTCOMES) - {'passed'}: return print(f'\n{path} is not written: {dict(OUTCOMES)}')
+    rows = [f'| {fault} | {n:,} | 0 | 0 |' for fault, n in COUNTS.items()]
+    total = f'| **all** | **{sum(COUNTS.values()):,}** | **0** | **0** |'
+    head = ['# Faults', '', 'What was done to runs and files, how often, and what came of it. `make test-faults` does it all again and writes this table; it is written',
+            'only where every one ended as it must: the same command, given again, comes to the same bytes as an undisturbed run, and nothing that is damaged or', 'half-written is taken for a result.', '',
+            '| fault | tried | results lost | wrong results accepted |', '| --- | ---: | ---: | ---: |']
+    Path(path).parent.mkdir(exist_ok=True)
+    Path(path).write_text('\n'.join([*head, *rows, total]) + '\n')
