@@ -111,7 +111,8 @@ def read_file(
     source: Path, # a folder or a zip
     name: str # one of `FILES`
 ) -> bytes:
-    "One of the competition's files, whole; a `DataError` where it is far too large, or a zip is damaged inside."
+    "One of the competition's files, whole; a `DataError` where it is missing or far too large, or a zip is damaged inside."
+    if name in missing_files(source): raise DataError(f'{source} lacks {name}.')
     size = open_zip(source).getinfo(name).file_size if source.is_file() else (source/name).stat().st_size
     if size > MOST_BYTES: raise DataError(f'{source/name} has {size:,} bytes, and none of the competition\'s files has {MOST_BYTES:,}.')
     try: return open_zip(source).read(name) if source.is_file() else (source/name).read_bytes()

@@ -137,14 +137,14 @@ def script(text): return ['sh', '-ec', text + '\n"$@"', 'sh']
 
 
 def test_a_full_disk(tmp_path, reference, count, unshare):
-    sizes = ['8k', '64k', '96k', '128k', '160k', '192k', '224k', '256k']
+    sizes = ['8k', '48k', '96k', '128k', '160k', '192k']
     for size in sizes:
         folder = tmp_path/size
         (folder/'runs').mkdir(parents=True)
         mounted = [*unshare, 'sh', '-c', f'''
-            mount -t tmpfs -o size={size} none runs; "$@"; status=$?; test ! -e runs/{reference[1]} || exit 7
-            mount -o remount,size=50m none runs; "$@" || exit 8; mkdir kept; cp -r runs/{reference[1]} kept/; exit $status''', 'sh']
-        said = finish(start(folder, *RUN, '--data', reference[0], prefix=mounted), 1)
+            mount -t tmpfs -o size={size} none runs; "$@" && exit 6; test ! -e runs/{reference[1]} || exit 7
+            mount -o remount,size=50m none runs; "$@" || exit 8; mkdir kept; cp -r runs/{reference[1]} kept/''', 'sh']
+        said = finish(start(folder, *RUN, '--data', reference[0], prefix=mounted))
         assert 'No space left on device' in said and 'Traceback' not in said, said
         read_record(folder/'kept'/reference[1])
         assert results(folder/'kept'/reference[1]) == reference[2]

@@ -1,0 +1,322 @@
+"The mistakes that a run must not survive, each made on purpose; submissions that must not be handed in; runs that are verified."
+import json
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import torch.nn.functional as F
+from click.testing import CliRunner
+from fastai.learner import Learner
+from fastai.optimizer import SGD
+
+from mnist_kaggle import kernel, loaders, training
+from mnist_kaggle.checks import NotFreshError, ShapeError, TrainingError, WatchTraining
+from mnist_kaggle.cli import cli
+from mnist_kaggle.data import LeakError, read_data
+from mnist_kaggle.expectation import SharesError, SharesWarning, check_shares, expected_score
+from mnist_kaggle.files import FILES, find_data, to_csv
+from mnist_kaggle.loaders import OrderError
+from mnist_kaggle.recipes import get_recipe
+from mnist_kaggle.record import PIPELINE, library_sha256, notebook_sha256, read_record, record_sha256
+from mnist_kaggle.run import RunError, execute, publish
+from mnist_kaggle.submission import SubmissionError, make_submission
+from mnist_kaggle.training import get_learner, make_net, train
+from mnist_kaggle.verify import verify
+
+LINEAR = get_recipe('linear', epochs=2)
+
+
+@pytest.fixture
+def sample(): return read_data(find_data('sample'))
+
+
+def fit(recipe, data, tmp_path, rows='first80'):
+    "A learner, trained without a bar."
+    learn = get_learner(recipe, data, rows, path=tmp_path)
+    with learn.no_bar(), learn.no_logging(): train(learn, recipe)
+    return learn
+
+
+@pytest.mark.parametrize('train_rows, valid_rows, words', [
+    (range(1000), range(999, 1297), 'of the validation set is also image 999 of the train set'),
+    (range(1297), range(1297), 'of the validation set is also image 0 of the train set')])
+def test_rows_in_two_sets(sample, tmp_path, monkeypatch, train_rows, valid_rows, words):
+    monkeypatch.setattr(loaders, 'split_rows', lambda labels, rows: (np.array(train_rows), np.array(valid_rows)))
+    with pytest.raises(LeakError, match=words): get_learner(LINEAR, sample, path=tmp_path)
+
+
+def test_a_test_file_with_a_training_row(small, command):
+    label, _, pixels = (small/'train.csv').read_text().splitlines()[7].partition(',')
+    lines = (small/'test.csv').read_text().splitlines()
+    (small/'test.csv').write_text('\n'.join([*lines[:3], pixels, *lines[4:]]) + '\n')
+    result = command('run', '--model', 'linear', '--data', small, '--out', small.parent/'runs', cwd=small.parent)
+    assert result.returncode == 1 and 'LeakError: image 2 of the test set is also image 6 of the train set' in result.stderr
+
+
+def test_a_loss_that_broadcasts_ends_the_training_before_its_first_step(sample, tmp_path, monkeypatch):
+    monkeypatch.setitem(training.LOSSES, 'mse', lambda preds, yb: ((preds - yb)**2).mean())
+    recipe = get_recipe('linear', head='value', loss='mse', epochs=1)
+    learn = get_learner(recipe, sample, path=tmp_path)
+    with pytest.raises(ShapeError, match='each prediction meets the targets of all others'), learn.no_bar(): train(learn, recipe)
+    assert all(torch.equal(p, q) for p, q in zip(learn.model.parameters(), make_net(recipe).parameters()))
+
+
+@pytest.mark.parametrize('order, words', [
+    (lambda loader, rows: rows, 'order of the file'), (lambda loader, rows: rows[::-1], 'same order in each epoch'),
+    (lambda loader, rows: torch.randperm(len(rows)).tolist(), 'does not repeat with the seed'),
+    (lambda loader, rows: torch.randint(len(rows), (len(rows),), generator=loader.generator).tolist(), 'leaves rows out')])
+def test_a_wrong_order(sample, tmp_path, monkeypatch, order, words):
+    monkeypatch.setattr(loaders.BatchLoader, 'shuffle_fn', order)
+    with pytest.raises(OrderError, match=words): get_learner(LINEAR, sample, path=tmp_path)
+
+
+def test_a_net_that_was_trained_before(sample, tmp_path):
+    learn = fit(LINEAR, sample, tmp_path)
+    with pytest.raises(NotFreshError): train(learn, LINEAR)
+    anew = Learner(learn.dls, learn.model, loss_func=F.cross_entropy, opt_func=SGD, path=tmp_path)
+    with pytest.raises(NotFreshError): train(anew, LINEAR)
+
+
+def test_a_net_whose_statistics_have_seen_data(sample, tmp_path):
+    recipe = get_recipe('conv_quick', epochs=1)
+    learn = get_learner(recipe, sample, path=tmp_path)
+    learn.model.train()(torch.rand(8, 1, 28, 28))
+    with pytest.raises(NotFreshError, match='running_mean'): train(learn, recipe)
+
+
+@pytest.mark.parametrize('rows', ['first80', 'all'])
+def test_a_loss_that_is_no_number(sample, tmp_path, rows):
+    with pytest.raises(TrainingError, match=r'the loss is (nan|inf) in epoch \d.*learning rate is too high: try a tenth of 1e\+38'):
+        fit(get_recipe('linear', lr=1e38, schedule='flat', epochs=2), sample, tmp_path, rows)
+
+
+def test_weights_that_broke_at_the_last_step(sample):
+    net = make_net(LINEAR)
+    net[1].bias.data[3] = float('nan')
+    with pytest.raises(SubmissionError, match='logits of test row 0 are not all numbers'): make_submission(net(torch.zeros(20, 1, 28, 28)).detach(), np.arange(1, 21))
+
+
+def dead_net(recipe):
+    net = make_net(recipe)
+    net[-1].bias.data[4] = 1e6
+    return net
+
+
+@pytest.mark.parametrize('epochs, epoch', [(2, 1), (50, 4)])
+def test_a_net_that_says_one_digit(sample, tmp_path, monkeypatch, epochs, epoch):
+    monkeypatch.setattr(training, 'make_net', dead_net)
+    with pytest.raises(TrainingError, match=f'in epoch {epoch} .* every validation row for a 4'): fit(get_recipe('linear', epochs=epochs), sample, tmp_path)
+
+
+def test_a_slow_start_is_no_failure(sample, tmp_path):
+    watch = WatchTraining()
+    watch.epoch, watch.n_epoch, watch.total = 0, 10, torch.tensor(1.)
+    watch.before_fit()
+    for classes in ([4], [4], [4], [4], [4, 5], [4], [4], [4], [4]):
+        watch.classes = dict.fromkeys(classes)
+        watch.after_epoch()
+    with pytest.raises(TrainingError): watch.after_epoch()
+
+
+@pytest.mark.parametrize('right, wrong, words', [
+    ('get_logits(learn.model, digits.test_images)', 'get_logits(learn.model, digits.images[:500])', 'SubmissionError.*not what the net says'),
+    ('submission = make_submission(test_logits, digits.ids)', 'submission = make_submission(test_logits, digits.ids).assign(Label=digits.labels[:500])', 'SubmissionError.*not what the net says'),
+    ('submission = make_submission(test_logits, digits.ids)', 'submission = make_submission(test_logits, digits.ids)[::-1]', 'SubmissionError.*row 1 has id 500')])
+def test_a_pipeline_with_a_mistake(tmp_path, monkeypatch, right, wrong, words):
+    text = PIPELINE.read_text()
+    assert text.count(right) == 1
+    (tmp_path/'mistaken.ipynb').write_text(text.replace(right, wrong))
+    monkeypatch.setattr(kernel, 'PIPELINE', tmp_path/'mistaken.ipynb')
+    with pytest.raises(RunError, match=words): execute({'model': 'linear', 'data': 'sample', 'epochs': 2}, tmp_path/'out/run')
+    assert [path.name for path in (tmp_path/'out').iterdir()] == ['run-failed.ipynb']
+    first = nbformat.read(tmp_path/'out/run-failed.ipynb', 4).cells[0].source
+    assert first.startswith('# This run failed\n\n    SubmissionError')
+
+
+def test_test_rows_of_other_digits(tmp_path, sample):
+    from sklearn.datasets import load_digits
+    chosen = np.isin(load_digits().target[1297:], (4, 9))
+    folder = tmp_path/'other'
+    folder.mkdir()
+    for name, content in zip(FILES, [None, sample.test_images[chosen], np.column_stack([np.arange(1, chosen.sum() + 1), np.zeros(chosen.sum(), int)])]):
+        source = (find_data('sample')/name).read_bytes()
+        (folder/name).write_bytes(source if content is None else to_csv(source.split(b'\n')[0].decode().split(','), content))
+    with pytest.raises(RunError, match='SharesError.*chi-square'): execute({'model': 'linear', 'data': str(folder), 'epochs': 5}, tmp_path/'run')
+
+
+def test_shares():
+    valid = np.repeat(np.arange(10), 800)
+    assert check_shares(valid, np.repeat(np.arange(10), 2800)) == 1
+    assert check_shares(np.zeros(50, int), np.zeros(500, int)) == 1
+    with pytest.warns(SharesWarning, match='chi-square'): check_shares(valid, np.repeat(np.arange(10), [3600, *[2800]*9]))
+    with pytest.raises(SharesError): check_shares(valid, np.repeat(np.arange(10), [4000, *[2800]*9]))
+
+
+def test_an_expected_score_holds_both_errors():
+    least, most = expected_score(8340, 8400, 28_000)
+    assert least < 8340/8400 < most
+    alone = expected_score(8340*1000, 8400*1000, 28_000) # as if the rate were known
+    assert alone[1] - alone[0] < 0.6*(most - least)
+    assert expected_score(100, 100, 10)[1] == 1 and expected_score(0, 100, 10)[0] == 0
+
+
+# mnist_kaggle check
+
+def good(n=500): return [f'{i},{(7*i + i//10) % 10}' for i in range(1, n + 1)]
+
+
+BAD = {
+    'header': (['id,label', *good()], "the header has 'id' as column 1, where 'ImageId' belongs"),
+    'no header': (good(), "the header has '1' as column 1"),
+    'empty': ([], 'is empty'),
+    'missing': (['ImageId,Label', *good()[:6], *good()[7:]], 'id 7 is missing; there are 499 rows, and 500 belong there'),
+    'cut short': (['ImageId,Label', *good()[:400]], 'id 401 is missing'),
+    'doubled': (['ImageId,Label', *good(), good()[6]], 'id 7 is there 2 times'),
+    'doubled in place of another': (['ImageId,Label', *good()[:7], good()[6], *good()[8:]], 'id 8 is missing'),
+    'too many': (['ImageId,Label', *good(501)], 'id 501 does not belong there: 1 to 500 do'),
+    'out of order': (['ImageId,Label', *good()[:6], good()[7], good()[6], *good()[8:]], 'row 7 has id 8, where id 7 belongs'),
+    'float': (['ImageId,Label', *good()[:6], '7,9.0', *good()[7:]], "line 8, column Label: '9.0' is not a whole number from 0 to 9"),
+    'ten': (['ImageId,Label', *good()[:6], '7,10', *good()[7:]], "line 8, column Label: '10'"),
+    'negative': (['ImageId,Label', *good()[:6], '7,-1', *good()[7:]], "line 8, column Label: '-1'"),
+    'word': (['ImageId,Label', *good()[:6], '7,seven', *good()[7:]], "line 8, column Label: 'seven'"),
+    'nothing': (['ImageId,Label', *good()[:6], '7,', *good()[7:]], "line 8, column Label: ''"),
+    'third column': (['ImageId,Label', *good()[:6], '7,9,1', *good()[7:]], 'line 8 has 3 values instead of 2'),
+    'one label': (['ImageId,Label', *[f'{i},0' for i in range(1, 501)]], 'every label is 0: is this the sample submission?'),
+}
+
+
+@pytest.mark.parametrize('name', BAD)
+def test_check_refuses(tmp_path, name):
+    lines, words = BAD[name]
+    (tmp_path/'answers.csv').write_text('\n'.join(lines))
+    result = CliRunner().invoke(cli, ['check', str(tmp_path/'answers.csv'), '--data', 'sample'])
+    assert result.exit_code == 1 and words in result.output and 'answers.csv' in result.output
+
+
+def test_check_refuses_the_training_labels(tmp_path, sample):
+    for labels in (sample.labels[:500], np.where(np.arange(500) % 9, sample.labels[:500], 3)):
+        (tmp_path/'answers.csv').write_bytes(to_csv(['ImageId', 'Label'], np.column_stack([sample.ids, labels])))
+        result = CliRunner().invoke(cli, ['check', str(tmp_path/'answers.csv'), '--data', 'sample'])
+        assert result.exit_code == 1 and 'those of the training rows at the same places' in result.output
+
+
+@pytest.mark.parametrize('end', ['\n', '\r\n'])
+def test_check_accepts_what_others_wrote(tmp_path, end, monkeypatch):
+    (tmp_path/'answers.csv').write_bytes(end.join(['ImageId,Label', *good()]).encode())
+    monkeypatch.setenv('MNIST_KAGGLE_DATA', 'sample')
+    result = CliRunner().invoke(cli, ['check', str(tmp_path/'answers.csv')])
+    assert result.exit_code == 0 and '500 rows' in result.output
+
+
+@pytest.mark.parametrize('arguments, words', [(['nowhere.csv', '--data', 'sample'], 'nowhere.csv is not a file'), (['.', '--data', 'sample'], '. is not a file')])
+def test_check_of_no_file(arguments, words):
+    result = CliRunner().invoke(cli, ['check', *arguments])
+    assert result.exit_code == 1 and words in result.output
+
+
+# The record, and verify
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory, command):
+    "A run on the sample, made by the command."
+    folder = tmp_path_factory.mktemp('trust')
+    assert command('run', '--data', 'sample', '--model', 'linear', '--epochs', '2', cwd=folder).returncode == 0
+    [run] = (folder/'runs').iterdir()
+    return run
+
+
+@pytest.fixture
+def copy(run, tmp_path):
+    "A copy of it, to be changed."
+    import shutil
+    return shutil.copytree(run, tmp_path/run.name)
+
+
+def forge(folder, **changes):
+    "Change a record, and give it the right hash again."
+    record = json.loads((folder/'run.json').read_text()) | changes
+    (folder/'run.json').write_text(json.dumps(record | {'sha256': record_sha256(record)}))
+
+
+def test_the_record_is_enough_to_run_again(run):
+    record = read_record(run)
+    assert record['code']['library'] == library_sha256() and record['code']['notebook'] == notebook_sha256(PIPELINE)
+    assert set(record['data']['sha256']) == set(FILES) and record['data']['competition'] is False
+    assert {'python', 'mnist_kaggle', 'torch', 'torchvision', 'fastai', 'numpy', 'pandas', 'papermill'} <= set(record['versions'])
+    assert record['parameters']['seed'] == 0 and record['parameters']['threads'] == record['device']['threads'] == 1
+    assert record['started'] < record['ended'] or record['started'] == record['ended']
+    assert set(record['seconds']) == {'read', 'baseline', 'train', 'validate', 'submission'}
+    assert 0 < record['metrics']['least_score'] < record['metrics']['valid_accuracy'] < record['metrics']['most_score'] <= 1
+
+
+def test_verify_identical(run, command):
+    before = sorted(path.name for path in run.parent.iterdir())
+    result = command('verify', run, cwd=run.parent)
+    assert result.returncode == 0 and 'came out the same again, byte for byte' in result.stdout
+    assert sorted(path.name for path in run.parent.iterdir()) == before
+
+
+@pytest.mark.parametrize('name', ['submission.csv', 'model.safetensors', 'history.csv', 'run.json'])
+@pytest.mark.parametrize('how', ['changed', 'missing'])
+def test_verify_runs_nothing_where_a_file_is_not_as_recorded(copy, monkeypatch, name, how):
+    from mnist_kaggle import verify as module
+    monkeypatch.setattr(module, 'execute', lambda *args: pytest.fail('the run was made again'))
+    if how == 'missing': (copy/name).unlink()
+    else: (copy/name).write_bytes((copy/name).read_bytes().replace(b'0', b'1', 1))
+    result = CliRunner().invoke(cli, ['verify', str(copy)])
+    assert result.exit_code == 1 and name in result.output
+
+
+def test_verify_different_without_a_reason(copy):
+    submission = pd.read_csv(copy/'submission.csv')
+    submission.loc[:2, 'Label'] = (submission.Label[:3] + 1) % 10
+    submission.to_csv(copy/'submission.csv', index=False)
+    from mnist_kaggle.record import hash_results
+    forge(copy, files=hash_results(copy))
+    status, words = verify(copy)
+    assert status == 1 and 'submission.csv differ' in words and '3 of 500 predictions differ' in words and 'Nothing that the records hold explains it' in words
+
+
+def test_verify_different_for_a_reason(tmp_path, command, environment, monkeypatch):
+    "Another set of vector instructions gives other weights, and the record names it."
+    environment['ATEN_CPU_CAPABILITY'] = 'default'
+    try: assert command('run', '--data', 'sample', '--model', 'conv', '--epochs', '8', '--out', 'runs', cwd=tmp_path).returncode == 0
+    finally: del environment['ATEN_CPU_CAPABILITY']
+    [run] = (tmp_path/'runs').iterdir()
+    result = command('verify', run, cwd=tmp_path)
+    if 'byte for byte' in result.stdout: pytest.skip('this processor has no other instructions')
+    assert result.returncode == 3 and 'device name: ' in result.stdout and ', DEFAULT → ' in result.stdout
+    assert 'predictions differ; validation accuracy ' in result.stdout
+
+
+def test_verify_without_the_data(copy, small):
+    status, words = verify(copy, str(small))
+    assert status == 2 and "the run's data" in words and '--data' in words
+
+
+def test_verify_a_run_of_another_version(copy):
+    parameters = read_record(copy)['parameters']
+    forge(copy, parameters={**parameters, 'momentum': 0.9})
+    status, words = verify(copy)
+    assert status == 2 and 'momentum' in words
+
+
+def test_verify_of_no_run(tmp_path):
+    status, words = verify(tmp_path/'nowhere')
+    assert status == 1 and 'there is no run.json' in words
+
+
+def test_a_run_that_was_made_meanwhile_is_taken(run, tmp_path, copy):
+    copy.rename(tmp_path/'staging')
+    assert publish(tmp_path/'staging', run) == read_record(run)
+    assert (tmp_path/'staging').exists() # the runner removes its own
+
+
+def test_a_changed_pipeline_is_another_run(tmp_path, monkeypatch):
+    text = PIPELINE.read_text()
+    (tmp_path/'changed.ipynb').write_text(text.replace('watch.lap(\'baseline\')', 'watch.lap(\'baseline\');'))
+    monkeypatch.setattr(kernel, 'PIPELINE', tmp_path/'changed.ipynb')
+    record = execute({'model': 'linear', 'data': 'sample', 'epochs': 2}, tmp_path/'run')
+    assert record['code']['notebook'] == notebook_sha256(tmp_path/'changed.ipynb') != notebook_sha256(PIPELINE)
