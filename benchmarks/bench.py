@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
@@ -83,10 +84,10 @@ def reading(folder, archive):
 
 
 def epoch(data):
-    "An epoch through a `Learner`, and through a plain loop over the same tensors with the same net."
+    "An epoch through a `Learner`, with and without deterministic algorithms, and through a plain loop over the same tensors with the same net."
     recipe = get_recipe('conv', epochs=1, augment='none', device='cpu')
     images, labels = torch.from_numpy(data.images[:33_600]), torch.from_numpy(data.labels[:33_600])
-    def learner():
+    def learner(recipe=recipe):
         learn = get_learner(recipe, data, path=tempfile.mkdtemp())
         learn.dls.loaders[1] = learn.dls.test_dl(data.images[:0])  # the plain loop does not validate
         with learn.no_bar(), learn.no_logging(): return seconds(train, learn, recipe)
@@ -99,8 +100,9 @@ def epoch(data):
     def plain():
         net = make_net(recipe).to(memory_format=torch.contiguous_format)
         return seconds(loop, net, torch.optim.SGD(net.parameters(), lr=recipe.lr, momentum=0.9))
-    found = in_turn(learner=learner, plain=plain)
+    found = in_turn(learner=learner, plain=plain, free=lambda: learner(replace(recipe, deterministic=False)))
     yield 'an epoch of conv, seconds', found['learner'], 'a plain loop', found['plain'], 1.15
+    yield 'an epoch of conv, deterministic, seconds', found['learner'], '--deterministic false', found['free'], None
 
 
 def imports():

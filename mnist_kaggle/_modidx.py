@@ -167,6 +167,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'mnist_kaggle.run': { 'mnist_kaggle.run.RunError': ('run.html#runerror', 'mnist_kaggle/run.py'),
                                   'mnist_kaggle.run.compare': ('run.html#compare', 'mnist_kaggle/run.py'),
                                   'mnist_kaggle.run.execute': ('run.html#execute', 'mnist_kaggle/run.py'),
+                                  'mnist_kaggle.run.find_complete': ('run.html#find_complete', 'mnist_kaggle/run.py'),
                                   'mnist_kaggle.run.find_problem': ('run.html#find_problem', 'mnist_kaggle/run.py'),
                                   'mnist_kaggle.run.flush': ('run.html#flush', 'mnist_kaggle/run.py'),
                                   'mnist_kaggle.run.keep_failed': ('run.html#keep_failed', 'mnist_kaggle/run.py'),
