@@ -15,7 +15,7 @@ run: $(READY)
 
 test: $(READY)
 	MNIST_KAGGLE_DATA=sample $(BIN)/nbdev-test --n-workers 2 --skip-file-re '^pipeline'
-	$(BIN)/python -m pytest -q tests --ignore=tests/faults
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests --ignore=tests/faults
 
 test-faults: $(READY)
 	$(BIN)/python -m pytest -q tests/faults --table=docs/faults.md

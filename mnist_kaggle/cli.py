@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['plan_runs', 'recipe_options', 'cli', 'run', 'check', 'verify', 'main']
 
-# %% ../nbs/20_cli.ipynb #4c18917d
+# %% ../nbs/20_cli.ipynb #5e55f90d
+import os
 import signal
 import sys
 import typing
@@ -18,9 +19,9 @@ from fastcore.docments import docments
 
 from .data import read_data, split_rows
 from .device import resolve_device
-from .files import DataError, cache_folder, find_data
+from .files import COMPETITION_SHA256, DataError, cache_folder, find_data
 from .recipes import MODELS, RECIPES, Recipe, get_recipe
-from .record import RecordError, run_name
+from .record import run_name
 
 # %% ../nbs/20_cli.ipynb #7a9d3a1f
 def plan_runs(
@@ -64,16 +65,20 @@ def cli():
 @click.option('--data', help="a folder, Kaggle's zip, or the word 'sample'  [default: MNIST_KAGGLE_DATA, Kaggle's mounts, the cache, the sample]")
 @click.option('--out', default='runs', show_default=True, type=click.Path(path_type=Path, file_okay=False), help='the folder for the runs\' folders')
 @click.option('--rows', default='first80', show_default=True, help="to train on: first80, all or fold-K-of-N")
-@click.option('--time-limit', type=click.FloatRange(min=0), help='minutes that each run may take  [default: no limit]')
+@click.option('--time-limit', type=float, help='minutes that each run may take  [default: no limit]')
 @recipe_options
 def run(model, data, out, rows, time_limit, **changes):
     "Train, evaluate and write a submission, each model by a notebook in a folder of its own."
     from mnist_kaggle.run import RunError, compare, run_once
     try:
+        if time_limit is not None and not 0 <= time_limit <= 1e6: raise ValueError(f'--time-limit must be from 0 to 1,000,000 minutes, not {time_limit}.')
         plans = plan_runs(model, data, rows, **changes)
         records = [run_once(parameters, out/name, time_limit) for name, parameters in plans.items()]
     except (ValueError, TypeError, OSError, RunError) as error: raise click.ClickException(str(error)) from None
-    for name in plans: click.echo(f'{out/name/"submission.csv"} is ready to be handed in.')
+    for name, record in zip(plans, records):
+        fate = 'ready to be handed in' if record['data']['competition'] else "not for Kaggle, since the data is not the competition's"
+        click.echo(f'{out/name/"submission.csv"} is {fate}.')
+        if (record['metrics']['shares_p'] or 1) < 1e-3: click.echo(f'*** In {name} the shares of the digits on the test rows are unlikely (p = {record["metrics"]["shares_p"]:.1e}): look at its notebook. ***')
     if rows == 'all': click.echo('All rows were trained on: there is no validation accuracy, and no score to expect.')
     click.echo(compare(records).to_string(float_format='%.4f', na_rep='-'))
 
@@ -86,10 +91,14 @@ def check(file, data):
     from mnist_kaggle.submission import check_submission, read_submission
     try:
         submission = read_submission(file)
-        check_submission(submission, read_data(find_data(data)))
+        source = find_data(data)
+        if data is None and 'MNIST_KAGGLE_DATA' not in os.environ and source == cache_folder()/'sample': raise DataError(f'There is no competition data to hold {file} against: name it by --data, or --data sample.')
+        digits = read_data(source)
+        check_submission(submission, digits)
     except DataError as error: raise click.ClickException(str(error)) from None
     except (ValueError, OSError) as error: raise click.ClickException(f'{file}: {error}') from None
-    click.echo(f'{file} can be handed in: {len(submission):,} rows, the ids in their order, digits for labels.')
+    what = 'can be handed in' if digits.sha256 == COMPETITION_SHA256 else f'fits the data in {source}, which is not the competition\'s'
+    click.echo(f'{file} {what}: {len(submission):,} rows, the ids in their order, digits for labels.')
 
 # %% ../nbs/20_cli.ipynb #c4ee17e4
 @cli.command()
@@ -107,10 +116,12 @@ def verify(context, run, data):
 # %% ../nbs/20_cli.ipynb #ada88091
 def main() -> None:
     "The console script. To be told to end, by whatever signal, is to end as by Ctrl-C: kernels and unfinished folders are cleared away."
-    for number in (signal.SIGTERM, signal.SIGHUP): signal.signal(number, lambda number, frame: sys.exit(128 + number))
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN: # as `nohup` has it
+            signal.signal(number, lambda number, frame: sys.exit(128 + number))
     try: sys.exit(cli(standalone_mode=False))
     except click.NoSuchOption as error:
-        names = sorted(name for option in error.ctx.command.params for name in option.opts)
+        names = sorted(name for option in error.ctx.command.params if isinstance(option, click.Option) for name in option.opts)
         click.echo(f"Error: there is no option {error.option_name}; there are {', '.join(names)}.", err=True)
         sys.exit(2)
     except click.ClickException as error:

@@ -24,7 +24,9 @@ def check_shares(
 ) -> float: # the probability of a difference as large by chance
     "A `SharesError` where the two can't come from the same kind of rows, a `SharesWarning` where it is unlikely."
     counts = np.array([np.bincount(valid, minlength=10), np.bincount(test, minlength=10)])
-    counts = counts[:, counts.any(axis=0)] # a digit that neither has says nothing
+    rare = counts.sum(axis=0) * counts.sum(axis=1).min() < counts.sum() # fewer than one is to be expected
+    counts = np.column_stack([counts[:, ~rare], counts[:, rare].sum(axis=1)])
+    counts = counts[:, counts.any(axis=0)]
     p = float(stats.chi2_contingency(counts, correction=False).pvalue)
     words = f'the shares of the digits on the test rows differ from those on the validation rows (chi-square, p = {p:.1e}). Are the test rows read as the training rows are?'
     if p < 1e-6: raise SharesError(words)

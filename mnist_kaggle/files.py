@@ -97,7 +97,7 @@ def open_zip(
 ) -> zipfile.ZipFile:
     "Open a zip; a `DataError` where it is cut short, or has a member that points outside its folder."
     try: archive = zipfile.ZipFile(path)
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, NotImplementedError) as error: # the second: of a version that is still to come
         raise DataError(f'{path} is not a whole zip ({error}). Download it again.') from None
     for name in archive.namelist():
         if Path(name).is_absolute() or re.match(r'[A-Za-z]:|[\\/]', name) or '..' in re.split(r'[\\/]', name):
@@ -113,10 +113,12 @@ def read_file(
 ) -> bytes:
     "One of the competition's files, whole; a `DataError` where it is missing or far too large, or a zip is damaged inside."
     if name in missing_files(source): raise DataError(f'{source} lacks {name}.')
-    size = open_zip(source).getinfo(name).file_size if source.is_file() else (source/name).stat().st_size
+    archive = open_zip(source) if source.is_file() else None
+    size = archive.getinfo(name).file_size if archive else (source/name).stat().st_size
     if size > MOST_BYTES: raise DataError(f'{source/name} has {size:,} bytes, and none of the competition\'s files has {MOST_BYTES:,}.')
-    try: return open_zip(source).read(name) if source.is_file() else (source/name).read_bytes()
-    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError) as error: # the last: encrypted, or packed in another way
+    if not archive: return (source/name).read_bytes()
+    try: return archive.read(name)
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, RuntimeError) as error: # the last: encrypted, or packed in another way
         raise DataError(f'{source/name} is damaged, or not packed as Kaggle does ({error}). Download the zip again.') from None
 
 # %% ../nbs/00_files.ipynb #fb7f32f3

@@ -21,7 +21,7 @@ from platform import platform, python_version
 from typing import TYPE_CHECKING
 
 from . import __version__
-from .device import device_name, driver_version
+from .device import device_name, driver_version, numeric_settings, processor_name
 from .files import write_file
 from .recipes import Recipe
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING: import torch
 
 # %% ../nbs/16_record.ipynb #5f1e3ac4
 def versions(
-    packages: tuple[str, ...] = ('torch', 'fastai', 'numpy')
+    packages: tuple[str, ...] = ('torch', 'fastai', 'numpy', 'scikit-learn')
 ) -> dict[str, str]: # by name, Python's among them
     "Versions of Python and of those packages that are installed."
     found = {'python': python_version()}
@@ -74,7 +74,7 @@ def run_name(
     rows: str, # to train on
     digests: dict[str, str] # sha256 of each data file
 ) -> str: # the model and eight hexadecimal digits
-    "The name of a run, different where anything that determines its result differs."
+    "The name of a run, different where parameters, data, code or versions differ."
     identity = [asdict(recipe), rows, digests, library_sha256(), notebook_sha256(PIPELINE), versions()]
     return f'{model}-{sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]}'
 
@@ -137,13 +137,16 @@ def write_record(
     cells: list[str] # sources of the cells that ran, as IPython keeps them in `In` behind an empty first
 ) -> dict: # what was written
     "Write `run.json`."
+    import torch
+    device = {'type': recipe.device, 'name': device_name(recipe.device), 'driver': driver_version(), 'processor': processor_name(),
+              'settings': numeric_settings(), 'threads': torch.get_num_threads(), 'system': platform()}
     record = {
         'model': model,
         'parameters': {**asdict(recipe), 'rows': rows},
         'data': data,
         'code': {'library': library_sha256(), 'notebook': cells_sha256(cells), **git_state()},
         'versions': {'mnist_kaggle': __version__, **versions(PACKAGES)},
-        'device': {'type': recipe.device, 'name': device_name(recipe.device), 'driver': driver_version(), 'threads': recipe.threads, 'system': platform()},
+        'device': device,
         'metrics': metrics,
         'files': hash_results(folder),
         'seconds': watch.seconds,
@@ -166,7 +169,8 @@ def read_record(
     if not (folder/'run.json').is_file(): raise RecordError(f'{folder} is no complete run: there is no run.json.')
     try: record = json.loads((folder/'run.json').read_text())
     except ValueError: raise RecordError(f'{folder/"run.json"} is damaged: it is no JSON.') from None
-    if not isinstance(record, dict) or record.get('sha256') != record_sha256(record):
+    if isinstance(record, dict) and 'sha256' not in record: raise RecordError(f'{folder/"run.json"} has no sha256 of its own: it is of an older version, or was cut.')
+    if not isinstance(record, dict) or record['sha256'] != record_sha256(record):
         raise RecordError(f'{folder/"run.json"} was changed since the run ended: its own sha256, at its end, is another.')
     if not isinstance(record.get('files'), dict) or not set(RESULTS) <= set(record['files']):
         raise RecordError(f'{folder/"run.json"} does not hold the hashes of {", ".join(RESULTS)}.')

@@ -44,7 +44,7 @@ def check_ids_in_order(
     if len(missing): raise SubmissionError(f'id {missing[0]} is missing; there are {len(ids):,} rows, and {len(expected):,} belong there.')
     if len(unknown): raise SubmissionError(f'id {unknown[0]} does not belong there: {expected.min()} to {expected.max()} do.')
     values, counts = np.unique(ids, return_counts=True)
-    if len(ids) != len(values): raise SubmissionError(f'id {values[counts > 1][0]} is there {counts.max()} times.')
+    if len(ids) != len(values): raise SubmissionError(f'id {values[counts > 1][0]} is there {counts[counts > 1][0]} times.')
     wrong = np.flatnonzero(ids != expected)
     if len(wrong): raise SubmissionError(f'row {wrong[0] + 1} has id {ids[wrong[0]]}, where id {expected[wrong[0]]} belongs: the order is that of the sample submission.')
 
@@ -62,7 +62,7 @@ def check_submission(
     if len(labels) > 1 and (labels == labels[0]).all(): raise SubmissionError(f'every label is {labels[0]}: is this the sample submission?')
     n = min(len(labels), len(data.labels))
     agree = (labels[:n] == data.labels[:n]).mean()
-    if n >= 100 and agree > 0.5: # fewer may agree by chance
+    if n >= 100 and agree > 0.5 or n >= 10 and agree == 1: # a few may agree by chance
         raise SubmissionError(f'{agree:.1%} of the labels are those of the training rows at the same places: these are answers for train.csv, not for test.csv.')
 
 # %% ../nbs/15_submission.ipynb #cf7d3a45

@@ -248,6 +248,8 @@ def test_wrong_parameter(small, changes, words):
     (['--data', 'nowhere.zip'], ["'nowhere.zip' does not exist"]),
     (['--epoch', '3'], ['there is no option --epoch', '--epochs']),
     (['--epochs', 'ten'], ["'ten'"]),
+    (['--time-limit', 'nan'], ['--time-limit', '1,000,000']),
+    (['--time-limit', '-1'], ['--time-limit', '1,000,000']),
     (['--model', 'convnet'], ['convnet', 'conv_quick']),
     (['--rows', 'last20'], ['last20', 'first80'])])
 def test_the_command_line_says_it_on_one_screen_and_writes_nothing(command, tmp_path, arguments, words):

@@ -8,6 +8,7 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -201,3 +202,24 @@ def test_a_gpu(tmp_path, precision):
     logits, digits = load_file(tmp_path/'run/logits.safetensors')['test'], read_data(find_data('sample'))
     net, _ = load_run(tmp_path/'run')
     assert np.allclose(get_logits(net, digits.test_images), logits, atol=1e-2)
+    execute({'model': 'conv_quick', 'data': 'sample', 'device': 'cuda', 'precision': precision, 'epochs': 30}, tmp_path/'again')
+    for name in ('submission.csv', 'model.safetensors', 'logits.safetensors'): assert (tmp_path/'again'/name).read_bytes() == (tmp_path/'run'/name).read_bytes()
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='only Linux can be asked to end a process with its parent')
+def test_a_kernel_ends_with_its_runner():
+    program = '''if True:
+        import sys, tempfile
+        from pathlib import Path
+        from jupyter_core.utils import run_sync
+        from mnist_kaggle.kernel import leashed_kernel
+        with leashed_kernel(Path(tempfile.mkdtemp()), None) as kernel:
+            run_sync(kernel.start_kernel)()
+            print(kernel.provisioner.process.pid, flush=True)
+            sys.stdin.read()'''
+    parent = subprocess.Popen([sys.executable, '-c', program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    child = psutil.Process(int(parent.stdout.readline()))
+    child.suspend() # so that it can't look for its parent by itself
+    parent.kill()
+    parent.wait()
+    assert psutil.wait_procs([child], timeout=20)[1] == []

@@ -19,7 +19,7 @@ from mnist_kaggle.record import PACKAGE, load_run
 from mnist_kaggle.run import RunError, execute
 
 HERE = Path(__file__).parents[1]
-UNPICKLERS = {'pickle', 'cPickle', 'dill', 'joblib', 'cloudpickle', 'shelve', 'marshal', 'load_learner', 'read_pickle', 'load_pickle', 'Unpickler'}
+UNPICKLERS = {'pickle', 'cPickle', 'dill', 'joblib', 'cloudpickle', 'shelve', 'marshal', 'load_learner', 'read_pickle', 'load_pickle', 'Unpickler', 'import load'}
 
 
 def sources():
@@ -30,18 +30,30 @@ def sources():
         yield path.name, '\n'.join(cells)
 
 
-def calls_of_load(tree):
-    "Calls such as `torch.load(...)` or `np.load(...)`, and their keywords."
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == 'load': yield ast.unparse(node)
+def words_of(tree):
+    "Each name that is used or imported."
+    for_each = [vars(node) for node in ast.walk(tree)]
+    words = {value for fields in for_each for key, value in fields.items() if key in ('id', 'attr', 'name', 'module') and isinstance(value, str)}
+    imported = {f'import {alias.name}' for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module in ('torch', 'numpy') for alias in node.names}
+    return {part for word in words for part in word.split('.')} | imported
+
+
+def attributes_of(tree):
+    "Pairs as ('torch', 'load') of `torch.load`."
+    return {(ast.unparse(node.value), node.attr) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
 
 
 @pytest.mark.parametrize('name, source', list(sources()), ids=lambda value: value if value.endswith(('.py', '.ipynb')) else '')
 def test_nothing_here_unpickles(name, source):
     tree = ast.parse(source)
-    names = {getattr(node, 'id', getattr(node, 'attr', getattr(node, 'name', None))) for node in ast.walk(tree)}
-    assert not {str(word).split('.')[0] for word in names} & UNPICKLERS and not UNPICKLERS & {str(word) for word in names}
-    assert not list(calls_of_load(tree))
+    assert not words_of(tree) & UNPICKLERS
+    assert not {('torch', 'load'), ('np', 'load'), ('numpy', 'load'), ('learn', 'load')} & attributes_of(tree)
+
+
+@pytest.mark.parametrize('source', ['import pickle', 'from pickle import loads', 'from pickle import loads as f', 'import pickle as p', 'f = torch.load', 'np.load(x)',
+                                    'from torch import load', 'pd.read_pickle(x)', 'import joblib.numpy_pickle', 'load_learner(x)'])
+def test_the_search_for_unpicklers_finds(source):
+    with pytest.raises(AssertionError): test_nothing_here_unpickles('', source)
 
 
 def test_nothing_is_unpickled_while_files_are_read(tmp_path, small):

@@ -1,5 +1,7 @@
 "The mistakes that a run must not survive, each made on purpose; submissions that must not be handed in; runs that are verified."
 import json
+import os
+import zipfile
 
 import nbformat
 import numpy as np
@@ -11,17 +13,18 @@ from click.testing import CliRunner
 from fastai.learner import Learner
 from fastai.optimizer import SGD
 
-from mnist_kaggle import kernel, loaders, training
-from mnist_kaggle.checks import NotFreshError, ShapeError, TrainingError, WatchTraining
+from mnist_kaggle import device, kernel, loaders, run as run_module, training
+from mnist_kaggle.checks import NotFreshError, ShapeError, TrainingError, WatchTraining, check_loss
 from mnist_kaggle.cli import cli
 from mnist_kaggle.data import LeakError, read_data
 from mnist_kaggle.expectation import SharesError, SharesWarning, check_shares, expected_score
-from mnist_kaggle.files import FILES, find_data, to_csv
+from mnist_kaggle.files import FILES, cache_folder, find_data, to_csv
+from mnist_kaggle.linear import mse, rmse
 from mnist_kaggle.loaders import OrderError
 from mnist_kaggle.recipes import get_recipe
-from mnist_kaggle.record import PIPELINE, library_sha256, notebook_sha256, read_record, record_sha256
-from mnist_kaggle.run import RunError, execute, publish
-from mnist_kaggle.submission import SubmissionError, make_submission
+from mnist_kaggle.record import PIPELINE, RecordError, hash_results, library_sha256, notebook_sha256, read_record, record_sha256
+from mnist_kaggle.run import RunError, execute, find_complete, publish, run_once
+from mnist_kaggle.submission import SubmissionError, check_submission, make_submission
 from mnist_kaggle.training import get_learner, make_net, train
 from mnist_kaggle.verify import verify
 
@@ -55,12 +58,33 @@ def test_a_test_file_with_a_training_row(small, command):
     assert result.returncode == 1 and 'LeakError: image 2 of the test set is also image 6 of the train set' in result.stderr
 
 
-def test_a_loss_that_broadcasts_ends_the_training_before_its_first_step(sample, tmp_path, monkeypatch):
-    monkeypatch.setitem(training.LOSSES, 'mse', lambda preds, yb: ((preds - yb)**2).mean())
+@pytest.mark.filterwarnings('ignore:Using a target size')
+@pytest.mark.parametrize('loss', [
+    lambda preds, yb: ((preds - yb)**2).mean(), lambda preds, yb: F.mse_loss(preds, yb.float()), lambda preds, yb: F.l1_loss(preds, yb.float()),
+    lambda preds, yb: torch.sub(preds, other=yb).square().mean(), lambda preds, yb: (preds.expand(len(yb), len(yb)) - yb).abs().mean()])
+def test_a_loss_that_broadcasts_ends_the_training_before_its_first_step(sample, tmp_path, monkeypatch, loss):
+    monkeypatch.setitem(training.LOSSES, 'mse', loss)
     recipe = get_recipe('linear', head='value', loss='mse', epochs=1)
     learn = get_learner(recipe, sample, path=tmp_path)
-    with pytest.raises(ShapeError, match='each prediction meets the targets of all others'), learn.no_bar(): train(learn, recipe)
+    with pytest.raises(ShapeError, match='does not compare each prediction with its own target'), learn.no_bar(): train(learn, recipe)
     assert all(torch.equal(p, q) for p, q in zip(learn.model.parameters(), make_net(recipe).parameters()))
+
+
+def test_losses_that_are_sound(sample):
+    for b in (1, 2, 3, 256, 20_000):
+        yb = torch.arange(b) % 10
+        for loss in (mse, rmse, lambda preds, yb: F.l1_loss(preds[:, 0], yb.float()), lambda preds, yb: F.cross_entropy(-(preds - torch.arange(10.))**2, yb)):
+            check_loss(loss, torch.rand(b, 1), yb)
+        check_loss(F.cross_entropy, torch.rand(b, 10), yb)
+
+
+@pytest.mark.parametrize('preds, yb, loss, words', [
+    ((8, 1), (8, 1), mse, r'targets have the shape \[8, 1\]'), ((8, 10), (7,), F.cross_entropy, r'targets have the shape \[7\]'),
+    ((8, 3), (8,), F.cross_entropy, r'predictions have the shape \[8, 3\]'), ((8,), (8,), mse, r'predictions have the shape \[8\]'),
+    ((8, 1), (8,), lambda preds, yb: (preds[:, 0] - yb)**2, r'the loss has the shape \[8\]'),
+    ((8, 1), (8,), lambda preds, yb: (preds[:, 0] - yb.sort().values).square().mean(), 'does not compare')])
+def test_shapes_that_are_not_meant(preds, yb, loss, words):
+    with pytest.raises(ShapeError, match=words): check_loss(loss, torch.rand(preds), torch.zeros(yb, dtype=torch.int64))
 
 
 @pytest.mark.parametrize('order, words', [
@@ -104,10 +128,15 @@ def dead_net(recipe):
     return net
 
 
-@pytest.mark.parametrize('epochs, epoch', [(2, 1), (50, 4)])
+@pytest.mark.parametrize('epochs, epoch', [(2, 1), (8, 4), (50, 24)])
 def test_a_net_that_says_one_digit(sample, tmp_path, monkeypatch, epochs, epoch):
     monkeypatch.setattr(training, 'make_net', dead_net)
-    with pytest.raises(TrainingError, match=f'in epoch {epoch} .* every validation row for a 4'): fit(get_recipe('linear', epochs=epochs), sample, tmp_path)
+    with pytest.raises(TrainingError, match=f'in epoch {epoch} .* every row for a 4'): fit(get_recipe('linear', epochs=epochs), sample, tmp_path)
+
+
+def test_a_net_that_says_one_digit_without_validation_rows(sample, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, 'make_net', dead_net)
+    with pytest.raises(TrainingError, match='every row for a 4'): fit(LINEAR, sample, tmp_path, rows='all')
 
 
 def test_a_slow_start_is_no_failure(sample, tmp_path):
@@ -121,8 +150,9 @@ def test_a_slow_start_is_no_failure(sample, tmp_path):
 
 
 @pytest.mark.parametrize('right, wrong, words', [
-    ('get_logits(learn.model, digits.test_images)', 'get_logits(learn.model, digits.images[:500])', 'SubmissionError.*not what the net says'),
-    ('submission = make_submission(test_logits, digits.ids)', 'submission = make_submission(test_logits, digits.ids).assign(Label=digits.labels[:500])', 'SubmissionError.*not what the net says'),
+    ('get_logits(learn.model, digits.test_images)', 'get_logits(learn.model, digits.test_images[::-1].copy())', 'SubmissionError.*not what the net says'),
+    ('get_logits(learn.model, digits.test_images)', 'get_logits(learn.model, digits.images[:500])', 'SubmissionError.*training rows at the same places'),
+    ('submission = make_submission(test_logits, digits.ids)', 'submission = make_submission(test_logits, digits.ids).assign(Label=digits.labels[:500])', 'SubmissionError.*training rows at the same places'),
     ('submission = make_submission(test_logits, digits.ids)', 'submission = make_submission(test_logits, digits.ids)[::-1]', 'SubmissionError.*row 1 has id 500')])
 def test_a_pipeline_with_a_mistake(tmp_path, monkeypatch, right, wrong, words):
     text = PIPELINE.read_text()
@@ -154,9 +184,28 @@ def test_shares():
     with pytest.raises(SharesError): check_shares(valid, np.repeat(np.arange(10), [4000, *[2800]*9]))
 
 
+def test_shares_of_rare_digits():
+    "A digit that is said once in ten thousand rows is no alarm where there are few validation rows."
+    valid, test = np.repeat([0, 1], 200), np.concatenate([np.repeat([0, 1], 13_985), np.repeat([2, 3, 4, 5, 6, 7], 5)])
+    assert check_shares(valid, test) > 0.01
+
+
+def test_unlikely_shares_are_said_by_the_command(tmp_path, monkeypatch, sample):
+    "Where a warning in a notebook would not be read."
+    monkeypatch.setattr('mnist_kaggle.run.run_once', lambda *args: {**read_record_like, 'metrics': {**read_record_like['metrics'], 'shares_p': 1.4e-4}})
+    result = CliRunner().invoke(cli, ['run', '--data', 'sample', '--model', 'linear', '--out', str(tmp_path)])
+    assert result.exit_code == 0 and '(p = 1.4e-04): look at its notebook' in result.output and 'is not for Kaggle' in result.output
+
+
+read_record_like = {'model': 'linear', 'parameters': {'epochs': 2}, 'seconds': {'train': 1.}, 'data': {'competition': False},
+                    'metrics': {'valid_accuracy': 0.9, 'baseline_accuracy': 0.8, 'least_score': 0.8, 'most_score': 0.95, 'shares_p': None}}
+
+
 def test_an_expected_score_holds_both_errors():
     least, most = expected_score(8340, 8400, 28_000)
     assert least < 8340/8400 < most
+    rate = 8340/8400
+    assert abs((most - least) / (2 * 3.2905 * (rate * (1 - rate) * (1/8400 + 1/28_000))**0.5) - 1) < 0.05 # as by the normal distribution
     alone = expected_score(8340*1000, 8400*1000, 28_000) # as if the rate were known
     assert alone[1] - alone[0] < 0.6*(most - least)
     assert expected_score(100, 100, 10)[1] == 1 and expected_score(0, 100, 10)[0] == 0
@@ -207,7 +256,17 @@ def test_check_accepts_what_others_wrote(tmp_path, end, monkeypatch):
     (tmp_path/'answers.csv').write_bytes(end.join(['ImageId,Label', *good()]).encode())
     monkeypatch.setenv('MNIST_KAGGLE_DATA', 'sample')
     result = CliRunner().invoke(cli, ['check', str(tmp_path/'answers.csv')])
-    assert result.exit_code == 0 and '500 rows' in result.output
+    assert result.exit_code == 0 and '500 rows' in result.output and "not the competition's" in result.output
+
+
+def test_check_without_the_competitions_data(tmp_path):
+    (tmp_path/'answers.csv').write_text('\n'.join(['ImageId,Label', *good()]))
+    result = CliRunner().invoke(cli, ['check', str(tmp_path/'answers.csv')])
+    assert result.exit_code == 1 and 'name it by --data' in result.output
+
+
+def test_columns_are_named(sample):
+    with pytest.raises(SubmissionError, match='the columns are'): check_submission(pd.DataFrame({'id': sample.ids, 'Label': sample.ids % 10}), sample)
 
 
 @pytest.mark.parametrize('arguments, words', [(['nowhere.csv', '--data', 'sample'], 'nowhere.csv is not a file'), (['.', '--data', 'sample'], '. is not a file')])
@@ -273,10 +332,36 @@ def test_verify_different_without_a_reason(copy):
     submission = pd.read_csv(copy/'submission.csv')
     submission.loc[:2, 'Label'] = (submission.Label[:3] + 1) % 10
     submission.to_csv(copy/'submission.csv', index=False)
-    from mnist_kaggle.record import hash_results
     forge(copy, files=hash_results(copy))
     status, words = verify(copy)
-    assert status == 1 and 'submission.csv differ' in words and '3 of 500 predictions differ' in words and 'Nothing that the records hold explains it' in words
+    assert status == 1 and 'What differs: submission.csv' in words and '3 of 500 predictions differ' in words and 'Nothing that the records hold explains it' in words
+
+
+def test_verify_a_submission_that_was_cut(copy):
+    lines = (copy/'submission.csv').read_text().splitlines()
+    (copy/'submission.csv').write_text('\n'.join(lines[:-3]) + '\n')
+    forge(copy, files=hash_results(copy))
+    status, words = verify(copy)
+    assert status == 1 and '3 of 500 predictions differ' in words
+
+
+def test_verify_passes_over_a_damaged_place(copy, capsys):
+    zipped = cache_folder()/'digit-recognizer.zip'
+    with zipfile.ZipFile(zipped, 'w', zipfile.ZIP_DEFLATED) as archive:
+        for name in FILES: archive.writestr(name, b'label,pixel0'*100)
+    content = zipped.read_bytes()
+    zipped.write_bytes(content[:45] + bytes([content[45] ^ 255]) + content[46:])
+    try: assert verify(copy)[0] == 0
+    finally: zipped.unlink()
+    assert 'digit-recognizer.zip is passed over' in capsys.readouterr().out
+
+
+def test_a_record_without_hashes(copy):
+    forge(copy, files={'submission.csv': 'ab'})
+    with pytest.raises(RecordError, match='does not hold the hashes'): read_record(copy)
+    record = json.loads((copy/'run.json').read_text())
+    (copy/'run.json').write_text(json.dumps({key: value for key, value in record.items() if key != 'sha256'}))
+    with pytest.raises(RecordError, match='older version'): read_record(copy)
 
 
 def test_verify_different_for_a_reason(tmp_path, command, environment, monkeypatch):
@@ -312,6 +397,46 @@ def test_a_run_that_was_made_meanwhile_is_taken(run, tmp_path, copy):
     copy.rename(tmp_path/'staging')
     assert publish(tmp_path/'staging', run) == read_record(run)
     assert (tmp_path/'staging').exists() # the runner removes its own
+
+
+def test_all_is_flushed_before_the_name_is_given(tmp_path, monkeypatch, copy):
+    flushed = []
+    monkeypatch.setattr(run_module.os, 'fsync', lambda descriptor: flushed.append(os.readlink(f'/proc/self/fd/{descriptor}')))
+    staging, folder = copy.rename(tmp_path/'staging'), tmp_path/'run'
+    publish(staging, folder)
+    assert flushed == [*(str(staging/path.name) for path in folder.iterdir()), str(staging), str(tmp_path)]
+
+
+def test_what_stands_beside_a_run_is_left_alone(tmp_path, copy):
+    (tmp_path/'latest').symlink_to('nowhere')
+    os.mkfifo(tmp_path/'pipe')
+    (tmp_path/'.theirs.staging').mkdir()
+    staging = copy.rename(tmp_path/'staging')
+    publish(staging, tmp_path/'run')
+    assert run_once({}, tmp_path/'run') == read_record(tmp_path/'run')
+    assert {'latest', 'pipe', '.theirs.staging'} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_two_that_put_the_same_folder_aside(tmp_path, copy):
+    from concurrent.futures import ThreadPoolExecutor
+    for i in range(50):
+        (tmp_path/f'{i}').mkdir()
+        with ThreadPoolExecutor(2) as pool: assert list(pool.map(find_complete, [tmp_path/f'{i}']*2)) == [None, None]
+        assert not (tmp_path/f'{i}').exists() and (tmp_path/f'{i}.damaged-1').exists()
+
+
+@pytest.mark.parametrize('on', [True, False])
+def test_deterministic_algorithms_are_asked_for(sample, tmp_path, on):
+    get_learner(get_recipe('linear', deterministic=on), sample, path=tmp_path)
+    assert torch.are_deterministic_algorithms_enabled() is on and torch.backends.cudnn.benchmark is not on
+
+
+def test_cublas_is_told_before_cuda_is_asked(monkeypatch):
+    monkeypatch.delenv('CUBLAS_WORKSPACE_CONFIG', raising=False)
+    monkeypatch.setattr(device.Path, 'exists', lambda path: True)
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: os.environ['CUBLAS_WORKSPACE_CONFIG'] != ':4096:8')
+    assert device.cuda_problem() == 'torch finds no CUDA GPU'
+    monkeypatch.delenv('CUBLAS_WORKSPACE_CONFIG')
 
 
 def test_a_changed_pipeline_is_another_run(tmp_path, monkeypatch):

@@ -29,7 +29,8 @@ IN_RUNNER = [
 def start(folder, *arguments, fault='', cache=None, prefix=()):
     "The command as a process in a folder, with a cache of its own."
     environment = {name: value for name, value in os.environ.items() if name != 'MNIST_KAGGLE_DATA'}
-    environment |= {'HOME': str(folder/'home'), 'XDG_CACHE_HOME': str(cache or folder/'cache'), 'FAULT': fault, 'PYTHONPATH': str(Path(__file__).with_name('inject'))}
+    (folder/'tmp').mkdir(exist_ok=True)
+    environment |= {'HOME': str(folder/'home'), 'TMPDIR': str(folder/'tmp'), 'XDG_CACHE_HOME': str(cache or folder/'cache'), 'FAULT': fault, 'PYTHONPATH': str(Path(__file__).with_name('inject'))}
     return subprocess.Popen([*prefix, PROGRAM, *map(str, arguments)], cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -71,6 +72,7 @@ def check_again(folder, reference, *arguments, failed=()):
     assert results(folder/'runs'/name) == expected
     assert {path.name for path in (folder/'runs').iterdir()} - set(failed) == {name}
     assert not [path for path in (folder/'cache').rglob('*') if path.name.endswith('.part')]
+    assert not list((folder/'tmp').iterdir())
 
 
 def kill_and_go_on(folder, reference, event, victim):
@@ -100,7 +102,7 @@ def test_stopped(tmp_path, reference, count, act, status):
     for i, event in enumerate(events):
         folder = tmp_path/str(i)
         folder.mkdir()
-        finish(start(folder, *RUN, '--data', reference[0], fault=f'{event} {act}'), status)
+        assert 'Traceback' not in finish(start(folder, *RUN, '--data', reference[0], fault=f'{event} {act}'), status)
         assert not left_over(folder), event
         assert not list((folder/'runs').iterdir()), event
         check_again(folder, reference)
@@ -113,6 +115,16 @@ def test_the_time_limit(tmp_path, reference, count):
     assert not left_over(tmp_path)
     check_again(tmp_path, reference, '--time-limit', '60', failed=[f'{reference[1]}-failed.ipynb'])
     count('time limit reached', 1)
+
+
+def test_killed_while_verifying(tmp_path, reference, count):
+    finish(start(tmp_path, *RUN, '--data', reference[0]))
+    verify = ('verify', f'runs/{reference[1]}', '--data', reference[0])
+    start(tmp_path, *verify, fault='kernel batch - 4 runner').communicate()
+    assert list((tmp_path/'tmp').iterdir())
+    assert 'byte for byte' in finish(start(tmp_path, *verify))
+    assert not [path for folder in (tmp_path/'tmp').iterdir() for path in folder.iterdir()]
+    count('SIGKILL of `verify`', 1)
 
 
 def test_two_equal_runs_at_once(tmp_path, reference, count):
