@@ -6,11 +6,12 @@
 __all__ = ['SECRETS', 'LIBC', 'end_with_parent', 'LeashedKernel', 'forget_tasks', 'leashed_kernel', 'import_papermill',
            'run_notebook']
 
-# %% ../nbs/17_kernel.ipynb #c4ff2b71
+# %% ../nbs/17_kernel.ipynb #a8cd5915
 import asyncio
 import contextlib
 import ctypes
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -42,6 +43,7 @@ class LeashedKernel(AsyncKernelManager):
 
     async def start_kernel(self, **kwargs):
         environment = {name: value for name, value in os.environ.items() if name not in SECRETS}
+        environment['TMPDIR'] = str(Path(self.connection_file).parent)
         parent = os.getpid()
         await super().start_kernel(env=environment, preexec_fn=lambda: end_with_parent(parent), **kwargs)
         if self.is_late: self.kill()
@@ -61,15 +63,19 @@ def forget_tasks() -> None:
     "Cancel what a notebook's execution still waits for, when it was interrupted. In a notebook the loop is the notebook's own, and is left alone."
     loop = ensure_event_loop()
     if loop.is_running(): return
-    for task in asyncio.all_tasks(loop): task.cancel()
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks: task.cancel()
+    loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True)) # or asyncio would tell of exceptions that nobody asked for
 
 @contextlib.contextmanager
 def leashed_kernel(
-    folder: Path, # for the file by which it is reached, while it lives
+    folder: Path, # for its temporary files, while it lives
     minutes: float|None # time limit; None for none
 ) -> Iterator[LeashedKernel]: # not started yet
     "A kernel that is gone at the end of the block, however that comes."
-    kernel = LeashedKernel(kernel_name='python3', connection_file=str(folder.resolve()/'.kernel.json'))
+    temporary = folder.resolve()/'.kernel'
+    temporary.mkdir()
+    kernel = LeashedKernel(kernel_name='python3', connection_file=str(temporary/'connection.json'))
     timer = threading.Timer((minutes or 0) * 60, kernel.kill)
     timer.daemon = True
     if minutes is not None: timer.start()
@@ -79,6 +85,7 @@ def leashed_kernel(
         forget_tasks()
         if kernel.client_made: kernel.client_made.stop_channels()
         if kernel.has_kernel: run_sync(kernel.shutdown_kernel)(now=True)
+        shutil.rmtree(temporary)
 
 # %% ../nbs/17_kernel.ipynb #3a25dc4a
 def import_papermill() -> ModuleType:

@@ -29,7 +29,7 @@ IN_RUNNER = [
 def start(folder, *arguments, fault='', cache=None, prefix=()):
     "The command as a process in a folder, with a cache of its own."
     environment = {name: value for name, value in os.environ.items() if name != 'MNIST_KAGGLE_DATA'}
-    (folder/'tmp').mkdir(exist_ok=True)
+    for name in ('home', 'tmp'): (folder/name).mkdir(exist_ok=True)
     environment |= {'HOME': str(folder/'home'), 'TMPDIR': str(folder/'tmp'), 'XDG_CACHE_HOME': str(cache or folder/'cache'), 'FAULT': fault, 'PYTHONPATH': str(Path(__file__).with_name('inject'))}
     return subprocess.Popen([*prefix, PROGRAM, *map(str, arguments)], cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
