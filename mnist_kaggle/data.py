@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from .files import HEADERS, PIXELS, DataError, cache_folder, read_file, write_file
+from .files import HEADERS, PIXELS, DataError, cache_folder, hash_file, read_file, write_file
 from .parse import parse_csv
 
 if TYPE_CHECKING: from matplotlib.figure import Figure
@@ -49,13 +49,14 @@ def read_rows(
     name: str # 'train.csv' or 'test.csv'
 ) -> tuple[np.ndarray, str]: # uint8 [n, columns]; the file's sha256
     "The values of one file, from the cache where the same file was parsed before."
-    content = read_file(source, name)
-    digest = sha256(content).hexdigest()
-    cached = cache_folder()/'rows-1'/f'{name}-{digest}'
-    rows = load_rows(cached, len(HEADERS[name]))
+    cached = cache_folder()/'rows-1'
+    digest = hash_file(source, name)
+    rows = load_rows(cached/f'{name}-{digest}', len(HEADERS[name]))
     if rows is None:
+        content = read_file(source, name)
+        digest = sha256(content).hexdigest() # of what is parsed, even if somebody has written to the file meanwhile
         rows = parse_csv(BytesIO(content), name, f'{source/name}')
-        save_rows(cached, rows)
+        save_rows(cached/f'{name}-{digest}', rows)
     return rows, digest
 
 # %% ../nbs/02_data.ipynb #8f80602b

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['FILES', 'MOST_BYTES', 'COMPETITION_SHA256', 'PIXELS', 'HEADERS', 'SAMPLE_SHA256', 'COMPETITION', 'MOUNTS',
-           'DataError', 'try_lock', 'sweep', 'open_unfinished', 'write_file', 'missing_files', 'open_zip', 'read_file',
-           'enlarge', 'to_csv', 'sample_files', 'cache_folder', 'write_sample', 'given_data', 'complete', 'places',
-           'find_data']
+           'DataError', 'try_lock', 'sweep', 'open_unfinished', 'write_file', 'missing_files', 'open_zip', 'open_file',
+           'read_file', 'hash_file', 'enlarge', 'to_csv', 'sample_files', 'cache_folder', 'write_sample', 'given_data',
+           'complete', 'places', 'find_data']
 
 # %% ../nbs/00_files.ipynb #1907ce10
 import fcntl
@@ -19,7 +19,8 @@ import shutil
 import zipfile
 import zlib
 from collections.abc import Iterator
-from hashlib import sha256
+from contextlib import contextmanager
+from hashlib import file_digest, sha256
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
@@ -104,22 +105,38 @@ def open_zip(
             raise DataError(f"{path} has a member that points outside: {name!r}. This is not Kaggle's zip; don't unpack it.")
     return archive
 
-# %% ../nbs/00_files.ipynb #13a8319e
+# %% ../nbs/00_files.ipynb #397ba083
 MOST_BYTES = 2**29 # of one file, unpacked
+
+@contextmanager
+def open_file(
+    source: Path, # a folder or a zip
+    name: str # one of `FILES`
+) -> Iterator[BinaryIO]:
+    "Open one of the competition's files for reading its bytes; a `DataError` where it is missing or far too large, or a zip is damaged inside."
+    if name in missing_files(source): raise DataError(f'{source} lacks {name}.')
+    archive = open_zip(source) if source.is_file() else None
+    size = archive.getinfo(name).file_size if archive else (source/name).stat().st_size
+    if size > MOST_BYTES: raise DataError(f'{source/name} has {size:,} bytes, and none of the competition\'s files has {MOST_BYTES:,}.')
+    try:
+        with archive.open(name) if archive else (source/name).open('rb') as file: yield file
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, RuntimeError) as error: # the last: encrypted, or packed in another way
+        if not archive: raise
+        raise DataError(f'{source/name} is damaged, or not packed as Kaggle does ({error}). Download the zip again.') from None
 
 def read_file(
     source: Path, # a folder or a zip
     name: str # one of `FILES`
 ) -> bytes:
-    "One of the competition's files, whole; a `DataError` where it is missing or far too large, or a zip is damaged inside."
-    if name in missing_files(source): raise DataError(f'{source} lacks {name}.')
-    archive = open_zip(source) if source.is_file() else None
-    size = archive.getinfo(name).file_size if archive else (source/name).stat().st_size
-    if size > MOST_BYTES: raise DataError(f'{source/name} has {size:,} bytes, and none of the competition\'s files has {MOST_BYTES:,}.')
-    if not archive: return (source/name).read_bytes()
-    try: return archive.read(name)
-    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, RuntimeError) as error: # the last: encrypted, or packed in another way
-        raise DataError(f'{source/name} is damaged, or not packed as Kaggle does ({error}). Download the zip again.') from None
+    "One of the competition's files, whole."
+    with open_file(source, name) as file: return file.read()
+
+def hash_file(
+    source: Path, # a folder or a zip
+    name: str # one of `FILES`
+) -> str: # 64 hexadecimal digits
+    "The sha256 of one of the competition's files, without holding all of it."
+    with open_file(source, name) as file: return file_digest(file, 'sha256').hexdigest()
 
 # %% ../nbs/00_files.ipynb #fb7f32f3
 COMPETITION_SHA256 = {

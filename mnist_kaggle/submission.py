@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from .data import DigitData
 from .evaluation import get_logits
-from .files import HEADERS, DataError, read_file, to_csv, write_file
+from .files import HEADERS, DataError, open_file, read_file, to_csv, write_file
 from .parse import parse_csv
 
 # %% ../nbs/15_submission.ipynb #f6afba88
@@ -90,9 +90,9 @@ def raw_images(
     rows: Sequence[int] # of test.csv, the first being 0
 ) -> np.ndarray: # uint8 [len(rows), 784]
     "Some images straight from the text of test.csv."
-    lines = filter(bytes.strip, BytesIO(read_file(source, 'test.csv')))
     wanted = set(rows)
-    texts = {row: line for row, line in enumerate(lines, start=-1) if row in wanted} # the header is line -1
+    with open_file(source, 'test.csv') as file:
+        texts = {row: line for row, line in enumerate(filter(bytes.strip, file), start=-1) if row in wanted} # the header is line -1
     return np.array([texts[row].split(b',') for row in rows]).astype(np.uint8)
 
 def check_origin(

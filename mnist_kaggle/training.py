@@ -100,9 +100,9 @@ def get_learner(
 ) -> Learner: # not trained
     "A `Learner` that trains a fresh net as the recipe says. Sets torch's number of threads, and whether it computes deterministically."
     torch.set_num_threads(recipe.threads)
-    set_deterministic(recipe.deterministic)
     if device is None: recipe = replace(recipe, device=resolve_device(recipe.device))
     device = device or recipe.device
+    if device != 'cpu': set_deterministic(recipe.deterministic) # on the CPU all is, and asking imports a compiler
     dls = get_dls(data, rows, recipe.batch_size, recipe.seed, device)
     net = make_net(recipe)
     if recipe.standardise:

@@ -11,13 +11,12 @@ import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import fields
-from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 
 from .device import cuda_problem
-from .files import FILES, DataError, cache_folder, given_data, places, read_file, sweep
+from .files import FILES, DataError, cache_folder, given_data, hash_file, places, sweep
 from .recipes import Recipe
 from .record import RecordError, read_record
 from .run import UNFINISHED, RunError, execute, staging_folder
@@ -28,7 +27,7 @@ def data_sha256(
     source: Path # a folder or a zip
 ) -> dict[str, str]: # by name
     "The hashes of the competition's files."
-    return {name: sha256(read_file(source, name)).hexdigest() for name in FILES}
+    return {name: hash_file(source, name) for name in FILES}
 
 def candidates(
     path: str|None # a folder, Kaggle's zip, or the word 'sample'; None for all places in turn

@@ -427,7 +427,7 @@ def test_two_that_put_the_same_folder_aside(tmp_path, copy):
 
 @pytest.mark.parametrize('on', [True, False])
 def test_deterministic_algorithms_are_asked_for(sample, tmp_path, on):
-    get_learner(get_recipe('linear', deterministic=on), sample, path=tmp_path)
+    get_learner(get_recipe('linear', deterministic=on), sample, path=tmp_path, device='meta')
     assert torch.are_deterministic_algorithms_enabled() is on and torch.backends.cudnn.benchmark is not on
 
 
