@@ -5,8 +5,7 @@
 # %% auto #0
 __all__ = ['ShapeError', 'check_pairs', 'check_loss', 'NotFreshError', 'check_fresh', 'TrainingError', 'WatchTraining']
 
-# %% ../nbs/11_checks.ipynb #9e99bd95
-from collections import Counter
+# %% ../nbs/11_checks.ipynb #179458dc
 from collections.abc import Callable
 
 import torch
@@ -69,7 +68,7 @@ class WatchTraining(Callback):
 
     def before_fit(self): self.fitting, self.constant, self.largest_lr = True, 0, 0.
     def after_fit(self): self.fitting = False # `get_preds` and `validate` have epochs too
-    def before_epoch(self): self.total, self.classes = 0., Counter()
+    def before_epoch(self): self.total, self.classes = 0., set()
 
     def after_pred(self):
         if self.training and self.epoch == self.iter == 0: check_loss(self.loss_func, self.pred, *self.yb)

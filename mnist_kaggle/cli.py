@@ -19,7 +19,7 @@ from fastcore.docments import docments
 
 from .data import read_data, split_rows
 from .device import resolve_device
-from .files import COMPETITION_SHA256, DataError, cache_folder, find_data
+from .files import COMPETITION_SHA256, DataError, data_parameter, find_data, sample_folder
 from .recipes import MODELS, RECIPES, Recipe, get_recipe
 from .record import run_name
 
@@ -36,11 +36,10 @@ def plan_runs(
     digits = read_data(source)
     split_rows(digits.labels, rows)
     device = resolve_device(next(iter(recipes.values())).device)
-    where = 'sample' if source == cache_folder()/'sample' else str(source)
     plans = {}
     for name, recipe in recipes.items():
         recipe = replace(recipe, device=device)
-        parameters = {'model': name, 'data': where, 'rows': rows, **{field.name: getattr(recipe, field.name) for field in fields(Recipe)[1:]}}
+        parameters = {'model': name, 'data': data_parameter(source), 'rows': rows, **{field.name: getattr(recipe, field.name) for field in fields(Recipe)[1:]}}
         plans[run_name(name, recipe, rows, digits.sha256)] = parameters
     return plans
 
@@ -92,7 +91,7 @@ def check(file, data):
     try:
         submission = read_submission(file)
         source = find_data(data)
-        if data is None and 'MNIST_KAGGLE_DATA' not in os.environ and source == cache_folder()/'sample': raise DataError(f'There is no competition data to hold {file} against: name it by --data, or --data sample.')
+        if data is None and 'MNIST_KAGGLE_DATA' not in os.environ and source == sample_folder(): raise DataError(f'There is no competition data to hold {file} against: name it by --data, or --data sample.')
         digits = read_data(source)
         check_submission(submission, digits)
     except DataError as error: raise click.ClickException(str(error)) from None

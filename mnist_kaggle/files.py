@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['FILES', 'MOST_BYTES', 'COMPETITION_SHA256', 'PIXELS', 'HEADERS', 'SAMPLE_SHA256', 'COMPETITION', 'MOUNTS',
            'DataError', 'try_lock', 'sweep', 'open_unfinished', 'write_file', 'missing_files', 'open_zip', 'open_file',
-           'read_file', 'hash_file', 'enlarge', 'to_csv', 'sample_files', 'cache_folder', 'write_sample', 'given_data',
-           'complete', 'places', 'find_data']
+           'read_file', 'hash_file', 'enlarge', 'to_csv', 'sample_files', 'cache_folder', 'sample_folder',
+           'write_sample', 'given_data', 'data_parameter', 'complete', 'places', 'find_data']
 
 # %% ../nbs/00_files.ipynb #1907ce10
 import fcntl
@@ -181,6 +181,10 @@ def cache_folder() -> Path:
     "The folder, one for each user, that keeps downloads and parsed arrays. It may be deleted at any time."
     return user_cache_path('mnist_kaggle')
 
+def sample_folder() -> Path:
+    "Where the built-in sample is kept."
+    return cache_folder()/'sample'
+
 def write_sample(
     folder: Path # it is made where it is missing
 ) -> Path: # the folder
@@ -196,7 +200,7 @@ def given_data(
     path: str|Path # a folder, Kaggle's zip, or the word 'sample'
 ) -> Path: # a folder or a zip that holds the three files
     "The place that was named, or a `DataError` that says what it lacks."
-    if str(path) == 'sample': return write_sample(cache_folder()/'sample')
+    if str(path) == 'sample': return write_sample(sample_folder())
     source = Path(path).expanduser()
     if not str(path) or not source.exists(): raise DataError(f"{str(path)!r} does not exist. Name a folder, Kaggle's zip, or 'sample'.")
     if missing := missing_files(source): raise DataError(f"{source} lacks {' and '.join(missing)}.")
@@ -205,6 +209,12 @@ def given_data(
 # %% ../nbs/00_files.ipynb #e03e78f4
 COMPETITION = 'digit-recognizer'
 MOUNTS = (Path('/kaggle/input/competitions')/COMPETITION, Path('/kaggle/input')/COMPETITION)
+
+def data_parameter(
+    source: Path # from `find_data`
+) -> str: # the word 'sample', or the path
+    "What the pipeline notebook is given to find the same place."
+    return 'sample' if source == sample_folder() else str(source)
 
 def complete(
     place: Path # a folder or a zip, which need not exist

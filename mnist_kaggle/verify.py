@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from .device import cuda_problem
-from .files import FILES, DataError, cache_folder, given_data, hash_file, places, sweep
+from .files import FILES, DataError, data_parameter, given_data, hash_file, places, sweep
 from .recipes import Recipe
 from .record import RecordError, read_record
 from .run import UNFINISHED, RunError, execute, staging_folder
@@ -65,8 +65,7 @@ def recorded_parameters(
         raise RecordError(f"the run has parameters that this version of mnist_kaggle has not, or the other way round: {', '.join(sorted(set(recorded) ^ known - {'rows'}))}. "
                           f"It was made by version {record['versions'].get('mnist_kaggle')}.")
     if recorded['device'] == 'cuda' and cuda_problem(): recorded = {**recorded, 'device': 'cpu', 'precision': 'single'}
-    del (given := dict(recorded))['model'] # the net; the notebook's `model` is the recipe's name
-    return {**given, 'model': record['model'], 'data': 'sample' if source == cache_folder()/'sample' else str(source)}
+    return {**recorded, 'model': record['model'], 'data': data_parameter(source)} # the notebook's `model` is the recipe's name, not the net's
 
 # %% ../nbs/19_verify.ipynb #2ec84b8e
 def reasons(

@@ -176,5 +176,3 @@ def test_the_data_of_a_corrupted_folder_is_never_the_old_one(small, count):
         else: assert after.sha256['train.csv'] != before.sha256['train.csv'] and not same(after, before)
         tried += 1
     count('train.csv: a flipped bit, with the old rows in the cache', tried)
-
-
