@@ -6,7 +6,7 @@
 __all__ = ['FILES', 'MOST_BYTES', 'COMPETITION_SHA256', 'PIXELS', 'HEADERS', 'SAMPLE_SHA256', 'COMPETITION', 'MOUNTS',
            'DataError', 'try_lock', 'sweep', 'open_unfinished', 'write_file', 'missing_files', 'open_zip', 'open_file',
            'read_file', 'hash_file', 'enlarge', 'to_csv', 'sample_files', 'cache_folder', 'sample_folder',
-           'write_sample', 'given_data', 'data_parameter', 'complete', 'places', 'find_data']
+           'write_sample', 'given_data', 'data_parameter', 'complete', 'places', 'use_sample', 'find_data']
 
 # %% ../nbs/00_files.ipynb #1907ce10
 import fcntl
@@ -18,7 +18,7 @@ import secrets
 import shutil
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import file_digest, sha256
 from io import BytesIO
@@ -232,13 +232,17 @@ def places() -> Iterator[Path]: # folders or zips that hold the three files
     cached = cache_folder()/COMPETITION
     yield from filter(complete, (*MOUNTS, cached, cached.with_suffix('.zip')))
 
+def use_sample() -> Path: # its folder
+    "The sample, and a line that can't be missed."
+    advice = ('Attach the competition to this notebook (Add Input).' if 'KAGGLE_KERNEL_RUN_TYPE' in os.environ else
+              f'Fetch it by `mnist_kaggle data`, put the zip at {cache_folder()/COMPETITION}.zip, or name it in MNIST_KAGGLE_DATA.')
+    print(f'*** NO COMPETITION DATA FOUND: using the built-in sample of 1,797 small digits. Its scores mean nothing on Kaggle. {advice} ***')
+    return given_data('sample')
+
 def find_data(
-    path: str|Path|None = None # a folder, Kaggle's zip, or the word 'sample'; None searches
+    path: str|Path|None = None, # a folder, Kaggle's zip, or the word 'sample'; None searches
+    otherwise: Callable[[], Path] = use_sample # where it is in none of the places
 ) -> Path: # a folder or a zip that holds the three files
     "Where the competition's files are: the path given or `MNIST_KAGGLE_DATA`, Kaggle's mounts, the cache, else the sample."
     if path is not None: return given_data(path)
-    if place := next(places(), None): return place
-    # A download into the cache, where there are Kaggle credentials, belongs here.
-    print(f'*** NO COMPETITION DATA FOUND: using the built-in sample of 1,797 small digits. Its scores mean nothing on Kaggle. '
-          f'Put the zip at {cache_folder()/COMPETITION}.zip or name it in MNIST_KAGGLE_DATA. ***')
-    return given_data('sample')
+    return next(places(), None) or otherwise()

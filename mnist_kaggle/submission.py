@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['SubmissionError', 'make_submission', 'check_ids_in_order', 'check_submission', 'read_submission', 'write_submission',
-           'raw_images', 'check_origin']
+           'raw_images', 'check_origin', 'how_to_submit']
 
-# %% ../nbs/15_submission.ipynb #530667e5
+# %% ../nbs/15_submission.ipynb #2a6c09c3
+import os
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -108,3 +109,14 @@ def check_origin(
     wrong = np.flatnonzero(logits[np.arange(len(labels)), labels] < logits.max(axis=1) - 0.01)
     if len(wrong): raise SubmissionError(f'{len(wrong)} of {len(labels)} labels looked at are not what the net says of test.csv: '
                                          f'id {ids[wrong[0]]} has {labels[wrong[0]]}, and the net says {logits[wrong[0]].argmax()}.')
+
+# %% ../nbs/15_submission.ipynb #34ccb614
+def how_to_submit(
+    folder: str|Path, # with submission.csv
+    competition: bool # is the data the competition's?
+) -> str:
+    "The steps that are left."
+    if not competition: return "This is not the competition's data: submission.csv is not for Kaggle."
+    if 'KAGGLE_KERNEL_RUN_TYPE' not in os.environ: return f'Hand it in: mnist_kaggle submit {folder} (of a batch run: its folder)'
+    return ('Hand it in:\n1. Save Version, with Save & Run All, unless that is what runs now.\n2. When it has ended, open the version and its Output.\n'
+            '3. Choose submission.csv there, and click Submit to Competition.')
