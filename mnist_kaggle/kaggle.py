@@ -6,11 +6,12 @@
 __all__ = ['SETTINGS_PAGE', 'RULES_PAGE', 'HOW_TO_SIGN_IN', 'Answer', 'KaggleError', 'find_credentials', 'explain',
            'kaggle_errors', 'sign_in', 'alone_in', 'download_data', 'fetch_or_sample', 'wait_for']
 
-# %% ../nbs/20_kaggle.ipynb #9a114682
+# %% ../nbs/20_kaggle.ipynb #e22efc41
 import contextlib
 import fcntl
 import math
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -59,7 +60,7 @@ def kaggle_errors() -> Iterator[None]:
     except requests.HTTPError as error:
         raise KaggleError(explain(error.response.status_code, str(error)) if error.response is not None else f'Kaggle answered: {error}') from None
     except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
-        raise KaggleError(f'Kaggle could not be reached, or the connection broke off ({type(error).__name__}: {error}). Look at the network, and try again.') from None
+        raise KaggleError(f'Kaggle could not be reached, or the connection broke off ({error}). Look at the network, and try again.') from None
     except (requests.RequestException, ValueError) as error: # the second: the client's own, and an answer that is no JSON
         raise KaggleError(f'Kaggle did not answer as expected ({error}).') from None
 
@@ -101,9 +102,10 @@ def download_data() -> Path: # the zip
         api = sign_in()
         with kaggle_errors(): api.competition_download_files(COMPETITION, path=str(folder), quiet=False)
         try:
+            if not fetched.is_file(): raise KaggleError('Kaggle sent no zip. Does this network ask you to sign in first?')
             for name in FILES: hash_file(fetched, name)
-        except DataError:
-            fetched.unlink(missing_ok=True)
+        except (KaggleError, DataError):
+            for path in folder.iterdir(): shutil.rmtree(path) if path.is_dir() else path.unlink()
             raise
         fetched.replace(whole)
     return whole

@@ -15,12 +15,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from .data import read_data
 from .files import COMPETITION, COMPETITION_SHA256, write_file
 from .kaggle import KaggleError, alone_in, kaggle_errors, wait_for
 from .record import RecordError, read_record
-from .submission import SubmissionError, check_submission, read_submission
-from .verify import find_recorded_data
 
 if TYPE_CHECKING:
     from kaggle.api.kaggle_api_extended import KaggleApi
@@ -32,6 +29,9 @@ def check_run(
     data: str|None = None # a folder or Kaggle's zip; None searches
 ) -> dict: # the record
     "A `RecordError`, `DataError` or `SubmissionError` unless the run is whole, on the competition's data, and its submission fits."
+    from mnist_kaggle.data import read_data
+    from mnist_kaggle.submission import SubmissionError, check_submission, read_submission # with torch, which the other functions can do without
+    from mnist_kaggle.verify import find_recorded_data
     record = read_record(folder)
     if record['data']['sha256'] != COMPETITION_SHA256: raise RecordError(f"{folder} is not for Kaggle: it was not made with the competition's data.")
     try: check_submission(read_submission(folder/'submission.csv'), read_data(find_recorded_data(record, data)))

@@ -1,0 +1,201 @@
+"What a reader sees who opens a notebook in JupyterLab and runs all its cells: no error, all pictures and tables, a bar that moves and goes."
+import contextlib
+import json
+import os
+import re
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+
+import nbformat
+import psutil
+import pytest
+import requests
+
+CHECKOUT = Path(__file__).parents[2]
+NOTEBOOKS = sorted(path.stem for path in (CHECKOUT/'nbs').glob('*.ipynb'))
+SCREENSHOTS = Path(__file__).with_name('screenshots')
+MINUTE = 60_000 # in milliseconds, in which Playwright counts
+LINE = 17 # pixels, a line of an output
+SETTINGS = {
+    'notebook-extension/tracker': {'windowingMode': 'none', 'scrollPastEnd': False}, # all cells are in the page
+    'apputils-extension/notification': {'fetchNews': 'false', 'checkForUpdates': False}}
+
+# All values of progress bars, in the order in which they are shown: the cell, which bar of it, the value.
+WATCH_BARS = '''() => {
+    window.bars = []
+    const look = () => document.querySelectorAll('.jp-CodeCell').forEach((cell, i) => cell.querySelectorAll('progress[value]').forEach((bar, j) => window.bars.push([i, j, bar.value])))
+    new MutationObserver(look).observe(document.querySelector('.jp-Notebook'), {subtree: true, childList: true, attributes: true, attributeFilter: ['value']})
+}'''
+
+# Nothing more will happen: each cell has its number, or one failed, or JupyterLab asks something, as when a kernel died.
+IS_DONE = '''() => document.querySelector('.jp-Dialog, [data-mime-type="application/vnd.jupyter.error"]')
+    || [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].every(prompt => /^\\[\\d+\\]/.test(prompt.innerText))'''
+
+ARE_LOADED = "() => [...document.querySelectorAll('.jp-Notebook img')].every(image => image.complete)"
+
+CELLS = '''() => [...document.querySelectorAll('.jp-CodeCell')].map(cell => ({
+    prompt: cell.querySelector('.jp-InputPrompt').innerText,
+    outputs: [...cell.querySelectorAll('.jp-OutputArea-output')].map(output => ({
+        kind: output.dataset.mimeType, text: output.innerText, height: output.clientHeight, epochs: output.querySelectorAll('table.fastprogress').length,
+        images: output.querySelectorAll('img').length, tables: output.querySelectorAll('table').length, bars: output.querySelectorAll('progress').length}))}))'''
+
+
+def free_port():
+    "A port that nobody listens at."
+    with socket.create_server(('127.0.0.1', 0)) as server: return server.getsockname()[1]
+
+
+def lab_environment(folder):
+    "The environment of a server whose home, cache and settings are in a folder, with the sample as its data."
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith('JUPYTER') and not name.lower().endswith('_proxy')}
+    places = {'HOME': 'home', 'XDG_CACHE_HOME': 'home/.cache', 'JUPYTER_CONFIG_DIR': 'config', 'JUPYTER_DATA_DIR': 'data', 'JUPYTER_RUNTIME_DIR': 'runtime',
+              'JUPYTERLAB_SETTINGS_DIR': 'settings', 'JUPYTERLAB_WORKSPACES_DIR': 'workspaces'}
+    for place in places.values(): (folder/place).mkdir(parents=True, exist_ok=True)
+    return {**inherited, 'MNIST_KAGGLE_DATA': 'sample', **{name: str(folder/place) for name, place in places.items()}}
+
+
+def write_settings(folder):
+    "JupyterLab's settings, where a user's would be."
+    for name, values in SETTINGS.items():
+        path = folder/'@jupyterlab'/f'{name}.jupyterlab-settings'
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(values))
+
+
+@contextlib.contextmanager
+def served(arguments, **options):
+    "A server, for the length of a block. Whatever happens in it, the server ends then, with its kernels."
+    server = psutil.Popen(arguments, stderr=subprocess.STDOUT, **options)
+    try: yield server
+    finally:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            family = [server, *server.children(recursive=True)]
+            server.terminate()
+            for process in psutil.wait_procs(family, timeout=30)[1]: process.kill()
+
+
+def wait_until_ready(server, ask, log):
+    "Ask a server until it answers, for two minutes at most."
+    end = time.monotonic() + 120
+    while True:
+        try: return ask.get(f'{ask.url}api', timeout=10).raise_for_status()
+        except requests.ConnectionError:
+            assert server.poll() is None and time.monotonic() < end, log.read_text()
+            time.sleep(0.1)
+
+
+@pytest.fixture(scope='module')
+def lab(tmp_path_factory):
+    "JupyterLab on copies of the notebooks: `lab.url`, `lab.token`, and all that `requests.Session` has."
+    folder = tmp_path_factory.mktemp('lab')
+    for name in ('nbs', 'benchmarks'): shutil.copytree(CHECKOUT/name, folder/name, ignore=shutil.ignore_patterns('.ipynb_checkpoints'))
+    environment = lab_environment(folder)
+    write_settings(folder/'settings')
+    port, token, log = free_port(), secrets.token_hex(), folder/'jupyter-lab.log'
+    arguments = ['--no-browser', '--allow-root', '--ip=127.0.0.1', f'--port={port}', '--ServerApp.port_retries=0', f'--ServerApp.root_dir={folder/"nbs"}', f'--IdentityProvider.token={token}']
+    ask = requests.Session()
+    ask.trust_env, ask.headers['Authorization'] = False, f'token {token}'
+    ask.url, ask.token, ask.notebooks = f'http://127.0.0.1:{port}/', token, folder/'nbs'
+    with log.open('w') as file, served([Path(sys.executable).with_name('jupyter-lab'), *arguments], env=environment, cwd=folder, stdout=file) as server:
+        wait_until_ready(server, ask, log)
+        yield ask
+
+
+def stop_kernels(lab):
+    "End all kernels, so that 20 of them don't fill the memory."
+    for session in lab.get(f'{lab.url}api/sessions').json(): lab.delete(f'{lab.url}api/sessions/{session["id"]}').raise_for_status()
+
+
+def run_all(page, address):
+    "Open a notebook and run its cells, as a reader does, by the menu."
+    page.goto(address)
+    page.locator('.jp-Notebook .jp-CodeCell').first.wait_for(timeout=MINUTE)
+    page.get_by_text('Python 3 (ipykernel) | Idle').first.wait_for(timeout=2*MINUTE)
+    assert set(page.locator('.jp-CodeCell .jp-InputPrompt').all_inner_texts()) == {'[ ]:'} # none has run
+    page.evaluate(WATCH_BARS)
+    page.locator('.lm-MenuBar-itemLabel:text-is("Run")').click()
+    page.locator('.lm-Menu-itemLabel:text-is("Run All Cells")').click()
+    page.wait_for_function(IS_DONE, timeout=10*MINUTE)
+    page.wait_for_function(ARE_LOADED, timeout=MINUTE)
+
+
+def take_picture(page, path, most=15_000):
+    "A picture of all cells, up to so many pixels high."
+    notebook = page.locator('.jp-Notebook .jp-WindowedPanel-outer')
+    height = notebook.evaluate('element => element.scrollHeight')
+    page.set_viewport_size({'width': page.viewport_size['width'], 'height': min(height + 150, most)}) # what is above and below takes less than that
+    notebook.evaluate('element => element.scrollTo(0, 0)')
+    path.parent.mkdir(exist_ok=True)
+    notebook.screenshot(path=path)
+
+
+@pytest.fixture(scope='module', params=NOTEBOOKS)
+def ran(request, lab, open_page):
+    "What a notebook's page holds after all cells ran: `cells` as they are shown, `stored` as they are in the checkout, `bars`, `images`, `seen`."
+    path = lab.notebooks/f'{request.param}.ipynb'
+    stored = [cell for cell in nbformat.read(path, 4).cells if cell.cell_type == 'code']
+    with open_page(lab.url) as (page, seen):
+        run_all(page, f'{lab.url}lab/tree/{path.name}?token={lab.token}&reset')
+        take_picture(page, SCREENSHOTS/f'{request.param}.png')
+        images = page.locator('.jp-Notebook img').evaluate_all('images => images.map(image => image.naturalWidth)')
+        dialogs = page.locator('.jp-Dialog').all_inner_texts()
+        result = SimpleNamespace(name=request.param, cells=page.evaluate(CELLS), stored=stored, bars=page.evaluate('window.bars'), images=images, dialogs=dialogs, seen=seen)
+    stop_kernels(lab)
+    return result
+
+
+def outputs_of(ran):
+    "All outputs, each with its cell's place among the cells of code."
+    return [(i, output) for i, cell in enumerate(ran.cells) for output in cell['outputs']]
+
+
+def is_table(output):
+    "Does a stored output hold a table, of HTML or, as no HTML is there, of markdown?"
+    data = output.get('data', {})
+    return '<table' in data.get('text/html', '') or 'text/html' not in data and bool(re.search(r'^\|[-:| ]+\|$', data.get('text/markdown', ''), re.MULTILINE))
+
+
+def shows_epochs(cell): return any('class="fastprogress"' in output.get('data', {}).get('text/html', '') for output in cell.outputs)
+
+
+def test_all_cells_run(ran):
+    failures = [(i, output['text']) for i, output in outputs_of(ran) if output['kind'] == 'application/vnd.jupyter.error' or 'Traceback' in output['text']]
+    assert failures == [] and ran.dialogs == []
+    assert all(re.match(r'\[\d+\]', cell['prompt']) for cell in ran.cells)
+
+
+def test_pictures_and_tables_are_shown(ran):
+    assert len(ran.cells) == len(ran.stored)
+    shown = [(sum(output['images'] for output in cell['outputs']), sum(output['tables'] for output in cell['outputs'])) for cell in ran.cells]
+    stored = [(sum('image/png' in output.get('data', {}) for output in cell.outputs), sum(map(is_table, cell.outputs))) for cell in ran.stored]
+    missing = [(i, f'{now} of {before} pictures and tables') for i, (now, before) in enumerate(zip(shown, stored)) if now[0] < before[0] or now[1] < before[1]]
+    assert missing == []
+    assert all(width > 0 for width in ran.images)
+
+
+def test_the_bar_moves_while_a_net_is_trained(ran):
+    trained = [i for i, cell in enumerate(ran.stored) if shows_epochs(cell)]
+    assert trained or ran.name != 'pipeline'
+    for i in trained:
+        values = {j: [value for cell, bar, value in ran.bars if (cell, bar) == (i, j)] for j in (0, 1)} # of the epochs, of the batches
+        assert any(before < after for bar in values.values() for before, after in pairwise(bar)), f'cell {i}: {values}'
+        assert any(output['epochs'] for output in ran.cells[i]['outputs']), f'cell {i} has no table of epochs'
+
+
+def test_nothing_is_left_of_the_bar(ran):
+    label = re.compile(r'\d% \[\d+/\d+ [\d:]+<')
+    left = [(i, output['text']) for i, output in outputs_of(ran) if output['bars'] or label.search(output['text'])]
+    empty = [i for i, output in outputs_of(ran) if output['height'] >= LINE and not (output['text'].strip() or output['images'] or output['tables'])]
+    assert left == [] and empty == []
+
+
+def test_the_page_has_no_errors_and_asks_nobody(ran):
+    assert ran.seen.errors == []
+    assert ran.seen.strangers == []

@@ -1,0 +1,381 @@
+"Kaggle and back, by the command: Kaggle's own client and fastkaggle against a server of ours."
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import zipfile
+from hashlib import sha256
+from io import BytesIO
+from pathlib import Path
+
+import nbformat
+import pytest
+from kaggle_stub import Kaggle
+
+from mnist_kaggle.record import read_record, recorded_name
+
+PROGRAM = Path(sys.executable).with_name('mnist_kaggle')
+CREDENTIALS = ('KAGGLE_USERNAME', 'KAGGLE_KEY')
+
+
+@pytest.fixture(scope='session')
+def small_zip(sample_contents):
+    "Kaggle's zip, with the small files."
+    content = BytesIO()
+    with zipfile.ZipFile(content, 'w', zipfile.ZIP_DEFLATED) as archive:
+        for name, text in sample_contents.items(): archive.writestr(name, text)
+        archive.writestr('filler', random.Random(0).randbytes(2**22)) # the client reads a megabyte at a time
+    return content.getvalue()
+
+
+@pytest.fixture
+def kaggle(small_zip):
+    "A server that has the small files."
+    server = Kaggle(small_zip)
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def surroundings(kaggle, sample_contents, tmp_path):
+    "The environment of a user with a home folder of their own, for whom the small files are the competition's."
+    home = tmp_path/'home'
+    home.mkdir()
+    inherited = {name: value for name, value in os.environ.items() if name != 'MNIST_KAGGLE_DATA' and not name.startswith('KAGGLE')}
+    digests = {name: sha256(text).hexdigest() for name, text in sample_contents.items()}
+    return {**inherited, **kaggle.environment(), 'HOME': str(home), 'XDG_CACHE_HOME': str(home/'.cache'), 'XDG_CONFIG_HOME': str(home/'.config'),
+            'STUB_SHA256': json.dumps(digests), 'BROWSER': 'true', 'TMPDIR': str(home)}
+
+
+@pytest.fixture
+def ask(surroundings, tmp_path):
+    "Run `mnist_kaggle` in an empty folder: `ask('data')`; without some variables: `ask('data', without=…)`."
+    def run(*arguments, without=(), **more):
+        environment = {name: value for name, value in {**surroundings, **more}.items() if name not in without}
+        return subprocess.run([PROGRAM, *map(str, arguments)], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    return run
+
+
+@pytest.fixture
+def cached(tmp_path): return tmp_path/'home/.cache/mnist_kaggle/digit-recognizer.zip'
+
+
+def error_of(result):
+    "The message of a command that failed, which must be no traceback."
+    assert result.returncode == 1 and 'Traceback' not in result.stderr, result.stdout + result.stderr
+    return result.stderr.rpartition('Error: ')[2]
+
+
+# The data
+
+def test_data_is_fetched_once(kaggle, ask, cached):
+    result = ask('data')
+    assert result.returncode == 0 and str(cached) in result.stdout and '100%' in result.stderr
+    assert cached.read_bytes() == kaggle.zip
+    assert [path.name for path in cached.parent.iterdir() if path.is_file()] == [cached.name] and not list((cached.parent/'download').iterdir())
+    before = list(kaggle.asked)
+    result = ask('data', without=CREDENTIALS)
+    assert result.returncode == 0 and kaggle.asked == before
+
+
+def test_a_download_that_breaks_off_goes_on(kaggle, ask, cached):
+    kaggle.mode = 'cut off once'
+    assert ask('data').returncode == 0
+    assert cached.read_bytes() == kaggle.zip and kaggle.starts[0] == 0 < kaggle.starts[1] and len(kaggle.starts) == 2
+
+
+def test_a_download_that_always_breaks_off_leaves_nothing_that_is_used(kaggle, ask, cached):
+    kaggle.mode = 'always cut off'
+    assert 'broke off' in error_of(ask('data')) and not cached.exists()
+    assert 0 < kaggle.starts[1] < kaggle.starts[2] and (cached.parent/'download'/cached.name).exists()
+
+
+def test_a_later_start_goes_on_where_the_first_was_cut_off(kaggle, ask, cached, small_zip):
+    kaggle.mode = 'always cut off'
+    ask('data')
+    kaggle.mode, tries = 'fine', len(kaggle.starts)
+    assert ask('data').returncode == 0
+    assert kaggle.starts[tries:] == [0, 3 * 2**20] and cached.read_bytes() == small_zip
+
+
+@pytest.mark.parametrize('damage', [lambda b: b[:2000] + bytes([b[2000] ^ 1]) + b[2001:], lambda b: b[:-30], lambda b: b'<html>'])
+def test_a_corrupt_zip_is_refused_and_fetched_anew(kaggle, ask, cached, damage):
+    whole, kaggle.zip = kaggle.zip, damage(kaggle.zip)
+    assert str(cached.parent/'download') in (message := error_of(ask('data'))) and 'again' in message
+    assert not cached.exists()
+    kaggle.zip = whole
+    assert ask('data').returncode == 0 and cached.read_bytes() == whole
+
+
+REFUSALS = {'no rules': 'https://www.kaggle.com/competitions/digit-recognizer/rules', 'unauthorised': 'KAGGLE_API_TOKEN', 'no JSON': 'no zip'}
+
+@pytest.mark.parametrize('mode', REFUSALS)
+def test_refusals_say_what_to_do(kaggle, ask, cached, mode):
+    kaggle.mode = mode
+    assert REFUSALS[mode] in error_of(ask('data')) and not cached.exists()
+
+
+def test_no_credentials(kaggle, ask):
+    message = error_of(ask('data', without=CREDENTIALS))
+    assert 'KAGGLE_API_TOKEN' in message and 'kaggle.json' in message and kaggle.asked == []
+
+
+def test_a_token_that_kaggle_does_not_know(kaggle, ask):
+    message = error_of(ask('data', KAGGLE_API_TOKEN='wrong', without=CREDENTIALS))
+    assert 'credentials' in message or 'accept' in message
+
+
+def test_no_network(kaggle, ask):
+    kaggle.shutdown()
+    kaggle.server_close()
+    assert 'network' in error_of(ask('data'))
+
+
+def test_two_downloads_at_once(kaggle, surroundings, cached, tmp_path):
+    both = [subprocess.Popen([PROGRAM, 'data'], cwd=tmp_path, env=surroundings, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [one.communicate() and one.returncode for one in both] == [0, 0]
+    assert cached.read_bytes() == kaggle.zip and kaggle.starts == [0]
+
+
+# A run, and what comes after it
+
+RUN = ('run', '--model', 'linear', '--epochs', '1', '--device', 'cpu')
+
+
+def the_run(tmp_path):
+    "The one run in the folder `runs`."
+    folder, = (tmp_path/'runs').glob('linear-*')
+    return folder
+
+
+def test_a_run_fetches_what_is_missing_or_says_how_to_go_without(kaggle, ask, tmp_path):
+    kaggle.mode = 'no rules'
+    message = error_of(ask(*RUN))
+    assert '--data sample' in message and 'rules' in message and not (tmp_path/'runs').exists()
+    kaggle.mode = 'fine'
+    result = ask(*RUN)
+    assert result.returncode == 0, result.stderr
+    assert read_record(the_run(tmp_path))['data']['competition']
+
+
+def test_a_run_without_credentials_takes_the_sample(kaggle, ask, tmp_path):
+    result = ask(*RUN, without=CREDENTIALS)
+    assert 'NO COMPETITION DATA FOUND' in result.stdout and kaggle.asked == []
+    assert 'not for Kaggle' in error_of(ask('submit', the_run(tmp_path)))
+    assert kaggle.asked == []
+
+
+@pytest.fixture(scope='module')
+def made(tmp_path_factory, small_zip, sample_contents):
+    "A home folder with the data in its cache, and a run."
+    place = tmp_path_factory.mktemp('made')
+    (place/'home/.cache/mnist_kaggle').mkdir(parents=True)
+    (place/'home/.cache/mnist_kaggle/digit-recognizer.zip').write_bytes(small_zip)
+    digests = {name: sha256(text).hexdigest() for name, text in sample_contents.items()}
+    environment = {**os.environ, 'HOME': str(place/'home'), 'XDG_CACHE_HOME': str(place/'home/.cache'), 'STUB_SHA256': json.dumps(digests), 'PYTHONPATH': str(Path(__file__).with_name('quick'))}
+    subprocess.run([PROGRAM, *RUN], cwd=place, env=environment, check=True, capture_output=True)
+    return place
+
+
+@pytest.fixture
+def run(made, surroundings, tmp_path):
+    "A run that was made, and its data in the cache."
+    for name in ('home', 'runs'): shutil.copytree(made/name, tmp_path/name, dirs_exist_ok=True)
+    return the_run(tmp_path)
+
+
+def test_a_run_is_named_by_its_record(run): assert recorded_name(read_record(run)) == run.name
+
+
+def note_of(run): return json.loads((run/'submission.json').read_text())
+
+
+def test_submit_and_its_score(kaggle, ask, run):
+    record = (run/'run.json').read_bytes()
+    result = ask('submit', run)
+    assert result.returncode == 0, result.stderr
+    assert '10 submissions are left' in result.stdout and 'scored 0.10000; to expect was' in result.stdout and '***' not in result.stdout
+    sent, = kaggle.submissions
+    assert sent['content'] == (run/'submission.csv').read_bytes() and run.name in sent['description']
+    metrics = json.loads(record)['metrics']
+    assert {'ref': 100, 'status': 'complete', 'public_score': '0.10000', 'error': None, 'least_score': metrics['least_score'], 'most_score': metrics['most_score']}.items() <= note_of(run).items()
+    assert (run/'run.json').read_bytes() == record and read_record(run)
+
+
+def test_an_equal_submission_is_sent_once_unless_forced(kaggle, ask, run):
+    assert ask('submit', run).returncode == 0
+    (run/'submission.json').unlink() # Kaggle knows it all the same
+    result = ask('submit', run)
+    assert result.returncode == 0 and 'is not sent again' in result.stdout and len(kaggle.submissions) == 1 and note_of(run)['public_score'] == '0.10000'
+    assert ask('submit', run, '--force').returncode == 0 and len(kaggle.submissions) == 2 and note_of(run)['ref'] == 101
+
+
+def test_two_submits_at_once_send_one(kaggle, surroundings, run, tmp_path):
+    both = [subprocess.Popen([PROGRAM, 'submit', run], cwd=tmp_path, env=surroundings, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [one.communicate() and one.returncode for one in both] == [0, 0]
+    assert len(kaggle.submissions) == 1
+
+
+@pytest.mark.parametrize('score, is_alarm', [('1.00000', True), ('0.15000', False)])
+def test_a_score_outside_of_the_interval_is_an_alarm(kaggle, ask, run, score, is_alarm):
+    kaggle.score = score
+    for command in (('submit', run), ('scores',)):
+        result = ask(*command)
+        assert result.returncode == 0 and ('outside of what was to be expected' in result.stdout) == is_alarm and score in result.stdout
+
+
+def test_a_refused_submission(kaggle, ask, run):
+    kaggle.mode = 'refused'
+    assert 'Submission must have 28000 rows' in error_of(ask('submit', run))
+    assert note_of(run)['status'] == 'error' and note_of(run)['error'] == 'Submission must have 28000 rows'
+    kaggle.mode = 'fine'
+    assert ask('submit', run).returncode == 0 and len(kaggle.submissions) == 2 # a refused one is no reason not to send
+
+
+@pytest.mark.parametrize('mode, words', [('limit', 'No submission is left'), ('no rules', 'accepted its rules'), ('unauthorised', 'refused the credentials'), ('upload fails', 'did not take')])
+def test_what_is_not_sent_leaves_no_note(kaggle, ask, run, mode, words):
+    kaggle.mode = mode
+    assert words in error_of(ask('submit', run))
+    assert not (run/'submission.json').exists() and kaggle.submissions == []
+
+
+def test_slow_scoring(kaggle, ask, run):
+    kaggle.mode = 'slow'
+    result = ask('submit', run)
+    assert result.returncode == 0 and 'scored 0.10000' in result.stdout and kaggle.asked.count('ListSubmissions') >= 4
+
+
+def test_no_score_in_time_is_left_to_scores(kaggle, ask, run):
+    kaggle.mode = 'never scored'
+    result = ask('submit', run, '--wait', '0.1')
+    assert result.returncode == 0 and 'mnist_kaggle scores' in result.stdout and note_of(run)['status'] == 'pending'
+    kaggle.submissions[0]['polls'] = 0
+    result = ask('scores')
+    assert result.returncode == 0 and '0.10000' in result.stdout and note_of(run)['public_score'] == '0.10000'
+
+
+def test_ctrl_c_leaves_the_score_to_later(kaggle, surroundings, run, tmp_path):
+    kaggle.mode = 'never scored'
+    process = subprocess.Popen([PROGRAM, 'submit', run], cwd=tmp_path, env=surroundings, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while kaggle.asked.count('ListSubmissions') < 3 and process.poll() is None: pass
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate()
+    assert process.returncode == 0 and 'mnist_kaggle scores' in output and 'Traceback' not in errors and note_of(run)['status'] == 'pending'
+
+
+@pytest.mark.parametrize('name', ['run.json', 'submission.csv', 'logits.safetensors'])
+def test_a_run_that_was_changed_is_not_sent(kaggle, ask, run, name):
+    (run/name).write_bytes((run/name).read_bytes().replace(b'1', b'2', 1))
+    assert name in error_of(ask('submit', run)) and kaggle.asked == []
+
+
+def test_scores_lists_runs_and_other_submissions(kaggle, ask, run):
+    assert ask('submit', run).returncode == 0
+    kaggle.submissions += [{**kaggle.submissions[0], 'ref': ref, 'description': f'by hand {ref}', 'publicScore': '0.97'} for ref in range(45)]
+    result = ask('scores')
+    lines = result.stdout.splitlines()
+    assert len(lines) == 47 and run.name in lines[1] and 'by hand 44' in lines[-1]
+    (run/'run.json').write_text('{}')
+    assert f'Passed over: {Path("runs")/run.name}' in ask('scores').stdout
+
+
+def test_scores_without_anything(kaggle, ask): assert 'There is no run in runs' in ask('scores').stdout
+
+
+# The notebook on Kaggle
+
+def execute_as_kaggle_does(text, folder, environment):
+    "Papermill in place with no parameters; what the notebook leaves, by name."
+    folder.mkdir()
+    (folder/'__notebook__.ipynb').write_text(text)
+    subprocess.run([PROGRAM.with_name('papermill'), '__notebook__.ipynb', '__notebook__.ipynb', '--no-progress-bar'], cwd=folder, check=True, capture_output=True,
+                   env={**environment, 'KAGGLE_KERNEL_RUN_TYPE': 'Batch'})
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+PUSH = ('push', '--model', 'linear', '--epochs', '1', '--device', 'cpu')
+
+
+def test_a_dry_run_shows_all_and_sends_nothing(kaggle, ask, run, tmp_path):
+    result = ask(*PUSH[:-1], 'auto', '--dry-run')
+    assert result.returncode == 0 and 'Nothing was sent' in result.stdout and kaggle.asked == []
+    about = json.loads((tmp_path/'runs/push/notebook/kernel-metadata.json').read_text())
+    wheel = next((tmp_path/'runs/push/wheel').glob('*.whl'))
+    assert about == {'id': 'me/mnist-kaggle-linear', 'title': 'mnist-kaggle-linear', 'code_file': 'pipeline.ipynb', 'language': 'python', 'kernel_type': 'notebook', 'is_private': True,
+                     'enable_gpu': True, 'machine_shape': 'NvidiaTeslaT4', 'enable_internet': False, 'competition_sources': ['digit-recognizer'],
+                     'dataset_sources': [f'me/mnist-kaggle-wheel-{sha256(wheel.read_bytes()).hexdigest()[:8]}']}
+
+
+def test_there_and_back(kaggle, ask, run, surroundings, tmp_path):
+    "Pushed, run there, fetched, verified, submitted; the wheel is sent once."
+    kaggle.run_kernel = lambda text: execute_as_kaggle_does(text, tmp_path/f'kernel-{len(kaggle.kernels)}', surroundings)
+    shutil.rmtree(run)
+    result = ask(*PUSH, '--follow')
+    assert result.returncode == 0, result.stdout + result.stderr
+    fetched = the_run(tmp_path)
+    assert fetched.name == run.name and str(fetched.relative_to(tmp_path)) in result.stdout
+    assert sorted(path.name for path in fetched.iterdir()) == ['history.csv', 'kaggle.log', 'logits.safetensors', 'model.safetensors', 'pipeline.ipynb', 'recipe.json', 'run.json', 'submission.csv']
+    text = json.dumps(nbformat.read(fetched/'pipeline.ipynb', 4).cells)
+    assert 'Submit to Competition' in text
+    saved, = kaggle.kernels
+    assert saved['isPrivate'] and not saved.get('enableInternet') and not saved.get('enableGpu') and saved['competitionDataSources'] == ['digit-recognizer']
+    (name, dataset), = kaggle.datasets.items()
+    assert dataset['isPrivate'] and saved['datasetDataSources'] == [name] and len(dataset['content']) == 1
+    assert ask('verify', fetched).returncode == 0
+    assert ask('submit', fetched).returncode == 0 and kaggle.submissions[0]['content'] == (fetched/'submission.csv').read_bytes()
+    assert ask(*PUSH).returncode == 0 and len(kaggle.kernels) == 2 and kaggle.asked.count('CreateDataset') == 1
+
+
+def test_the_same_is_pushed_once_until_it_is_fetched(kaggle, ask, run, surroundings, tmp_path):
+    kaggle.run_kernel = lambda text: execute_as_kaggle_does(text, tmp_path/'kernel', surroundings)
+    shutil.rmtree(run)
+    assert '--follow' in ask(*PUSH).stdout
+    assert 'is not sent again' in ask(*PUSH).stdout and len(kaggle.kernels) == 1
+    result = ask(*PUSH, '--follow')
+    assert result.returncode == 0 and len(kaggle.kernels) == 1 and the_run(tmp_path)
+    assert json.loads((tmp_path/'runs/pushed.json').read_text()) == {}
+
+
+def test_a_kernel_that_fails(kaggle, ask, run, tmp_path):
+    kaggle.mode, kaggle.outputs = 'kernel fails', {'__notebook__.ipynb': nbformat.writes(nbformat.v4.new_notebook()).encode()}
+    message = error_of(ask(*PUSH, '--follow'))
+    assert 'allocate more memory' in message and 'mnist-kaggle-linear-failed.ipynb' in message
+    assert 'what it said' in (tmp_path/'runs/mnist-kaggle-linear-failed.log').read_text()
+    assert not [path for path in (tmp_path/'runs').iterdir() if path.name.startswith('.')]
+    assert 'version 2' in ask(*PUSH).stdout # nothing is left to wait for
+
+
+@pytest.mark.parametrize('files, words', [({}, 'no executed notebook'), ({'__notebook__.ipynb': nbformat.writes(nbformat.v4.new_notebook()).encode()}, 'no run.json')])
+def test_output_that_is_no_run(kaggle, ask, run, files, words):
+    kaggle.outputs = files
+    assert words in error_of(ask(*PUSH, '--follow'))
+
+
+def test_a_competition_that_was_not_joined(kaggle, ask, run):
+    kaggle.mode = 'no competition'
+    assert 'did not give the notebook the competition digit-recognizer' in error_of(ask(*PUSH))
+
+
+@pytest.mark.parametrize('mistake, words', [(('--model', 'convnet'), 'convnet'), (('--rows', 'first90'), 'first90'), (('--epochs', '0'), 'epochs'), (('--loss', 'mse'), 'loss')])
+def test_what_can_not_run_is_not_pushed(kaggle, ask, mistake, words, tmp_path):
+    assert words in error_of(ask('push', *mistake)) and kaggle.asked == [] and not (tmp_path/'runs').exists()
+
+
+# Reports
+
+def test_reports(ask, run):
+    result = ask('report', run)
+    assert result.returncode == 0 and '<details>' in (page := (run/'report.html').read_text())
+    for page in (page, ask('report') and (run.parent/'report.html').read_text()):
+        assert '<script' not in page and 'src="http' not in page and 'href="http' not in page and '@import' not in page
+    assert f'<a href="{run.name}/report.html">' in page
+    assert read_record(run)
+
+
+def test_reports_of_nothing(ask, run):
+    assert 'is no complete run' in error_of(ask('report', 'nowhere'))
+    assert 'There is no complete run in empty' in error_of(ask('report', '--out', 'empty'))
