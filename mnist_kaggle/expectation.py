@@ -40,5 +40,6 @@ def expected_score(
     test_rows: int # rows that will be scored
 ) -> tuple[float, float]: # 0 to 1, the least and the most to expect
     "The 99.9% prediction interval of the score on the test rows."
-    least, most = stats.betabinom(test_rows, right + 0.5, valid_rows - right + 0.5).ppf([0.0005, 0.9995])
+    probabilities = stats.betabinom(test_rows, right + 0.5, valid_rows - right + 0.5).pmf(np.arange(test_rows + 1))
+    least, most = np.searchsorted(probabilities.cumsum(), [0.0005, 0.9995])
     return float(least / test_rows), float(most / test_rows)

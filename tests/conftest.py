@@ -1,13 +1,20 @@
 "What the tests share: a cache of their own, a small copy of the sample, and the competition's files where they are."
+import json
 import os
+import random
 import subprocess
 import sys
+import zipfile
+from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
 
 import pytest
+from kaggle_stub import Kaggle
 
 from mnist_kaggle import files
 
+PROGRAM = Path(sys.executable).with_name('mnist_kaggle')
 COMPETITION_ZIP = Path(__file__).parents[2]/'shared/kaggle/digit-recognizer.zip'
 
 
@@ -37,8 +44,7 @@ def environment(cache_home):
 def command(environment):
     "Run `mnist_kaggle` as a process: `command('run', '--model', 'linear', cwd=folder)`."
     def run(*arguments, cwd):
-        program = Path(sys.executable).with_name('mnist_kaggle')
-        return subprocess.run([program, *map(str, arguments)], cwd=cwd, env=environment, capture_output=True, text=True)
+        return subprocess.run([PROGRAM, *map(str, arguments)], cwd=cwd, env=environment, capture_output=True, text=True)
     return run
 
 
@@ -64,3 +70,42 @@ def competition():
     if not COMPETITION_ZIP.exists():
         pytest.skip('the competition\'s files are not beside the checkout, in shared/kaggle/digit-recognizer.zip')
     return COMPETITION_ZIP
+
+
+@pytest.fixture(scope='session')
+def small_zip(sample_contents):
+    "Kaggle's zip, with the small files."
+    content = BytesIO()
+    with zipfile.ZipFile(content, 'w', zipfile.ZIP_DEFLATED) as archive:
+        for name, text in sample_contents.items(): archive.writestr(name, text)
+        archive.writestr('filler', random.Random(0).randbytes(2**22)) # the client reads a megabyte at a time
+    return content.getvalue()
+
+
+@pytest.fixture
+def kaggle(small_zip):
+    "A server that has the small files."
+    server = Kaggle(small_zip)
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def surroundings(kaggle, sample_contents, tmp_path):
+    "The environment of a user with a home folder of their own, for whom the small files are the competition's."
+    home = tmp_path/'home'
+    home.mkdir()
+    inherited = {name: value for name, value in os.environ.items() if name != 'MNIST_KAGGLE_DATA' and not name.startswith('KAGGLE')}
+    digests = {name: sha256(text).hexdigest() for name, text in sample_contents.items()}
+    return {**inherited, **kaggle.environment(), 'HOME': str(home), 'XDG_CACHE_HOME': str(home/'.cache'), 'XDG_CONFIG_HOME': str(home/'.config'),
+            'STUB_SHA256': json.dumps(digests), 'BROWSER': 'true', 'TMPDIR': str(home)}
+
+
+@pytest.fixture
+def ask(surroundings, tmp_path):
+    "Run `mnist_kaggle` in an empty folder: `ask('data')`; without some variables: `ask('data', without=…)`."
+    def run(*arguments, without=(), **more):
+        environment = {name: value for name, value in {**surroundings, **more}.items() if name not in without}
+        return subprocess.run([PROGRAM, *map(str, arguments)], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    return run

@@ -34,8 +34,12 @@ WATCH_BARS = '''() => {
     new MutationObserver(look).observe(document.querySelector('.jp-Notebook'), {subtree: true, childList: true, attributes: true, attributeFilter: ['value']})
 }'''
 
+# JupyterLab shows an error as it shows any text on stderr, so its model of the notebook is asked, which `--expose-app-in-browser` lets us do.
+ERRORS = '''jupyterapp.shell.currentWidget.content.model.toJSON().cells.filter(cell => cell.cell_type == 'code').flatMap((cell, i) =>
+    cell.outputs.filter(output => output.output_type == 'error').map(error => [i, `${error.ename}: ${error.evalue}`]))'''
+
 # Nothing more will happen: each cell has its number, or one failed, or JupyterLab asks something, as when a kernel died.
-IS_DONE = '''() => document.querySelector('.jp-Dialog, [data-mime-type="application/vnd.jupyter.error"]')
+IS_DONE = f'''() => document.querySelector('.jp-Dialog') || {ERRORS}.length
     || [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].every(prompt => /^\\[\\d+\\]/.test(prompt.innerText))'''
 
 ARE_LOADED = "() => [...document.querySelectorAll('.jp-Notebook img')].every(image => image.complete)"
@@ -43,7 +47,7 @@ ARE_LOADED = "() => [...document.querySelectorAll('.jp-Notebook img')].every(ima
 CELLS = '''() => [...document.querySelectorAll('.jp-CodeCell')].map(cell => ({
     prompt: cell.querySelector('.jp-InputPrompt').innerText,
     outputs: [...cell.querySelectorAll('.jp-OutputArea-output')].map(output => ({
-        kind: output.dataset.mimeType, text: output.innerText, height: output.clientHeight, epochs: output.querySelectorAll('table.fastprogress').length,
+        text: output.innerText, height: output.clientHeight, epochs: output.querySelectorAll('table.fastprogress').length,
         images: output.querySelectorAll('img').length, tables: output.querySelectorAll('table').length, bars: output.querySelectorAll('progress').length}))}))'''
 
 
@@ -99,7 +103,7 @@ def lab(tmp_path_factory):
     environment = lab_environment(folder)
     write_settings(folder/'settings')
     port, token, log = free_port(), secrets.token_hex(), folder/'jupyter-lab.log'
-    arguments = ['--no-browser', '--allow-root', '--ip=127.0.0.1', f'--port={port}', '--ServerApp.port_retries=0', f'--ServerApp.root_dir={folder/"nbs"}', f'--IdentityProvider.token={token}']
+    arguments = ['--no-browser', '--allow-root', '--expose-app-in-browser', '--ip=127.0.0.1', f'--port={port}', '--ServerApp.port_retries=0', f'--ServerApp.root_dir={folder/"nbs"}', f'--IdentityProvider.token={token}']
     ask = requests.Session()
     ask.trust_env, ask.headers['Authorization'] = False, f'token {token}'
     ask.url, ask.token, ask.notebooks = f'http://127.0.0.1:{port}/', token, folder/'nbs'
@@ -122,7 +126,7 @@ def run_all(page, address):
     page.evaluate(WATCH_BARS)
     page.locator('.lm-MenuBar-itemLabel:text-is("Run")').click()
     page.locator('.lm-Menu-itemLabel:text-is("Run All Cells")').click()
-    page.wait_for_function(IS_DONE, timeout=10*MINUTE)
+    page.wait_for_function(IS_DONE, timeout=10*MINUTE, polling=500)
     page.wait_for_function(ARE_LOADED, timeout=MINUTE)
 
 
@@ -138,7 +142,7 @@ def take_picture(page, path, most=15_000):
 
 @pytest.fixture(scope='module', params=NOTEBOOKS)
 def ran(request, lab, open_page):
-    "What a notebook's page holds after all cells ran: `cells` as they are shown, `stored` as they are in the checkout, `bars`, `images`, `seen`."
+    "What a notebook's page holds after all cells ran: `cells` as they are shown, `stored` as they are in the checkout, and what went wrong."
     path = lab.notebooks/f'{request.param}.ipynb'
     stored = [cell for cell in nbformat.read(path, 4).cells if cell.cell_type == 'code']
     with open_page(lab.url) as (page, seen):
@@ -146,7 +150,8 @@ def ran(request, lab, open_page):
         take_picture(page, SCREENSHOTS/f'{request.param}.png')
         images = page.locator('.jp-Notebook img').evaluate_all('images => images.map(image => image.naturalWidth)')
         dialogs = page.locator('.jp-Dialog').all_inner_texts()
-        result = SimpleNamespace(name=request.param, cells=page.evaluate(CELLS), stored=stored, bars=page.evaluate('window.bars'), images=images, dialogs=dialogs, seen=seen)
+        result = SimpleNamespace(name=request.param, cells=page.evaluate(CELLS), stored=stored, bars=page.evaluate('window.bars'),
+                                 images=images, errors=page.evaluate(ERRORS), dialogs=dialogs, seen=seen)
     stop_kernels(lab)
     return result
 
@@ -166,8 +171,8 @@ def shows_epochs(cell): return any('class="fastprogress"' in output.get('data', 
 
 
 def test_all_cells_run(ran):
-    failures = [(i, output['text']) for i, output in outputs_of(ran) if output['kind'] == 'application/vnd.jupyter.error' or 'Traceback' in output['text']]
-    assert failures == [] and ran.dialogs == []
+    assert ran.errors == [] and ran.dialogs == []
+    assert [(i, output['text']) for i, output in outputs_of(ran) if 'Traceback' in output['text']] == []
     assert all(re.match(r'\[\d+\]', cell['prompt']) for cell in ran.cells)
 
 

@@ -1,0 +1,123 @@
+"Each notebook as Kaggle runs it by 'Save & Run All': Kaggle's versions, no network, the competition and the library's wheel mounted, papermill in place without parameters."
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import venv
+import zipfile
+from hashlib import sha256
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from mnist_kaggle.files import FILES, sample_files
+from mnist_kaggle.push import pack_wheel
+from mnist_kaggle.record import read_record
+
+HERE, ROOT = Path(__file__).parent, Path(__file__).parents[2]
+KAGGLES_PYTHON = ROOT/'.venv-kaggle/bin/python'
+NOTEBOOKS = sorted(path.stem for path in (ROOT/'nbs').glob('*.ipynb'))
+MOUNTS = {'new': ('competitions/digit-recognizer', 'datasets/me/mnist-kaggle-wheel-0'), 'old': ('digit-recognizer', 'mnist-kaggle-wheel-0')}
+
+
+@pytest.fixture(scope='session', autouse=True)
+def possible():
+    "What this needs, or a message that says what is missing."
+    if sys.platform != 'linux': pytest.skip('a machine that looks like Kaggle\'s is made of Linux\'s namespaces')
+    assert KAGGLES_PYTHON.exists(), 'make test-kaggle makes the environment with Kaggle\'s versions'
+    result = subprocess.run(['unshare', *([] if not os.getuid() else ['--map-root-user']), '--mount', '--net', 'true'], capture_output=True, text=True)
+    assert result.returncode == 0, f'this machine does not allow namespaces ({result.stderr.strip()}): run this as root, or allow user namespaces'
+
+
+@pytest.fixture(scope='session')
+def sample_contents():
+    "The competition's files cut to 2,000 rows to train on and 500 to label; the sample where they are not here."
+    path = ROOT.parent/'shared/kaggle/digit-recognizer.zip'
+    if not path.exists(): return sample_files()
+    rows = {'train.csv': 2000, 'test.csv': 500, 'sample_submission.csv': 500}
+    with zipfile.ZipFile(path) as archive: return {name: b''.join(archive.read(name).splitlines(keepends=True)[:rows[name] + 1]) for name in FILES}
+
+
+@pytest.fixture
+def session(tmp_path, sample_contents):
+    "A fresh session on Kaggle, with the competition and a wheel in its inputs: `session()` or `session('old')`."
+    def start(layout='new', name='session'):
+        folder = tmp_path/name
+        data, wheel = (folder/'input'/place for place in MOUNTS[layout])
+        for place in (data, wheel, folder/'working', folder/'home'): place.mkdir(parents=True)
+        for file, content in sample_contents.items(): (data/file).write_bytes(content)
+        file, content = pack_wheel()
+        (wheel/file).write_bytes(content)
+        venv.create(folder/'python', symlinks=True) # the library is installed into this one, which sees Kaggle's packages
+        packages = f'lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages'
+        (folder/'python'/packages/'kaggle.pth').write_text(str(KAGGLES_PYTHON.parents[1]/packages))
+        return folder
+    return start
+
+
+def save_and_run_all(folder, text):
+    "Execute a notebook's text in a session; what it leaves, by name. The executed notebook is `__notebook__.ipynb`."
+    (folder/'working/__notebook__.ipynb').write_text(text)
+    environment = {'PATH': f'{folder}/python/bin:/usr/bin:/bin', 'HOME': f'{folder}/home', 'LANG': 'C.UTF-8', 'KAGGLE_KERNEL_RUN_TYPE': 'Batch', 'KAGGLE_URL_BASE': 'https://www.kaggle.com',
+                   'JUPYTER_PATH': str(KAGGLES_PYTHON.parents[1]/'share/jupyter')} # the session's own python has none of Jupyter's files
+    command = [HERE/'like_kaggle', folder, folder/'python/bin/python', '-m', 'papermill', '__notebook__.ipynb', '__notebook__.ipynb', '--no-progress-bar']
+    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    return result, {path.name: path.read_bytes() for path in (folder/'working').iterdir() if path.is_file()}
+
+
+def text_of(files):
+    "All that an executed notebook has written."
+    outputs = [output for cell in json.loads(files['__notebook__.ipynb'])['cells'] for output in cell.get('outputs', [])]
+    return ''.join(''.join(output.get('text', '') or output.get('data', {}).get('text/plain', '')) for output in outputs)
+
+
+def source_of(name): return (ROOT/'nbs'/f'{name}.ipynb').read_text()
+
+
+@pytest.mark.parametrize('name', NOTEBOOKS)
+def test_each_notebook_runs_by_itself(session, name):
+    result, files = save_and_run_all(session(), source_of(name))
+    assert result.returncode == 0, result.stderr[-4000:]
+    assert 'NO COMPETITION DATA' not in text_of(files)
+
+
+@pytest.mark.parametrize('layout', MOUNTS)
+def test_the_pipeline_writes_a_submission_and_says_how_to_hand_it_in(session, sample_contents, layout):
+    result, files = save_and_run_all(session(layout), source_of('pipeline'))
+    assert result.returncode == 0, result.stderr[-4000:]
+    rows = files['submission.csv'].decode().splitlines()
+    assert rows[0] == 'ImageId,Label' and len(rows) == len(sample_contents['sample_submission.csv'].splitlines())
+    assert json.loads(files['run.json'])['data']['sha256'] == {name: sha256(content).hexdigest() for name, content in sample_contents.items()}
+    assert 'not for Kaggle' in text_of(files) # a cut of the data is not
+
+
+@pytest.mark.parametrize('wheels', [0, 2])
+def test_without_the_wheel_the_first_cell_says_what_to_do(session, wheels):
+    folder = session()
+    wheel = next((folder/'input').glob('**/*.whl'))
+    if wheels: shutil.copytree(wheel.parent, wheel.parents[1]/'another')
+    else: wheel.unlink()
+    result, files = save_and_run_all(folder, source_of('00_files'))
+    assert result.returncode != 0 and re.search(f'{wheels} wheels .*Attach the data set.*internet on', result.stderr, re.DOTALL)
+    assert sum(cell.get('execution_count') is not None for cell in json.loads(files['__notebook__.ipynb'])['cells']) == 1
+
+
+def test_there_and_back(session, kaggle, ask, tmp_path, small_zip):
+    "Pushed from here, run on Kaggle, fetched, submitted; verified here, where other versions are the reason for any difference."
+    def run_kernel(text):
+        result, files = save_and_run_all(session(), text)
+        assert result.returncode == 0, result.stderr[-4000:]
+        return files
+    kaggle.run_kernel = run_kernel
+    assert ask('data').returncode == 0
+    result = ask('push', '--model', 'two_layer', '--epochs', '2', '--device', 'cpu', '--follow')
+    assert result.returncode == 0, result.stdout + result.stderr
+    run, = (tmp_path/'runs').glob('two_layer-*')
+    assert read_record(run)['versions']['torch'].startswith('2.10.') and read_record(run)['parameters']['epochs'] == 2
+    assert nbformat.read(run/'pipeline.ipynb', 4).cells[3].source.startswith('# Parameters')
+    result = ask('verify', run)
+    assert (result.returncode, 'versions torch' in result.stdout) in ((0, False), (3, True)), result.stdout + result.stderr
+    assert ask('submit', run).returncode == 0 and kaggle.submissions[0]['content'] == (run/'submission.csv').read_bytes()
