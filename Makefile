@@ -52,7 +52,8 @@ export: $(READY)
 	$(MAKE) readme
 
 readme: $(READY)
-	$(BIN)/jupyter nbconvert --log-level WARN --to markdown nbs/index.ipynb --output-dir . --output README \
+	rm -rf docs/pictures
+	$(BIN)/jupyter nbconvert --log-level WARN --to markdown nbs/index.ipynb --output-dir . --output README --NbConvertApp.output_files_dir=docs/pictures \
 	  --TagRemovePreprocessor.enabled=True --TagRemovePreprocessor.remove_input_tags no-input
 
 # Fails where an export, a clean or a build of README.md would change anything.

@@ -106,7 +106,7 @@ def run_notebook(
     papermill = import_papermill()
     paths = [str(path).replace('{', '{{').replace('}', '}}') for path in (PIPELINE, folder/'pipeline.ipynb')] # papermill formats them
     with leashed_kernel(folder, minutes) as kernel:
-        try: papermill.execute_notebook(*paths, parameters, cwd=folder, progress_bar={'desc': name, 'disable': None}, extra_arguments=['--log-level=ERROR'], km=kernel)
+        try: papermill.execute_notebook(*paths, parameters, cwd=folder, progress_bar={'desc': name, 'disable': not sys.stderr.isatty()}, extra_arguments=['--log-level=ERROR'], km=kernel)
         except papermill.exceptions.PapermillExecutionError as error: return f'{error.ename}: {error.evalue}'
         except RuntimeError as error: # nbclient's, of a dead kernel
             return f'The time limit of {minutes:g} minutes was reached.' if kernel.is_late else f'The kernel died ({error}). Was there too little memory?'
