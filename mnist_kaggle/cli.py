@@ -188,13 +188,13 @@ def push(model, rows, out, public, dry_run, follow, **changes):
         get_recipe(model, **changes)
         split_rows(np.arange(42_000) % 10, rows)
         api = sign_in()
-        folder = out/'push'
-        about = module.prepare(api.config_values['username'], {'model': model, 'rows': rows, **changes}, public, folder)
+        folder, parameters = out/'push', {'model': model, 'rows': rows, **changes}
+        about = module.prepare(api.config_values['username'], parameters, public, folder)
         for path in sorted(folder.glob('*/*')): click.echo(f'{path}: {path.stat().st_size:,} bytes')
         if dry_run: return click.echo(f"Nothing was sent. This would be the notebook {about['id']}, with the data set {about['dataset_sources'][0]}.")
-        pushed = module.push(api, folder, out)
+        pushed = module.push(api, folder, parameters, out)
         click.echo(f"{about['id']}, version {pushed['version']}, runs on Kaggle: {pushed['url']}")
-        if follow: click.echo(f"Its run is {module.follow(api, about['id'], out, MOST_MINUTES)}.")
+        if follow: click.echo(f"Its run is {module.follow(api, about['id'], pushed, out, MOST_MINUTES)}.")
         else: click.echo('The same command with --follow waits for it and fetches its run.')
 
 # %% ../nbs/24_cli.ipynb #2143b1df

@@ -5,12 +5,11 @@
 # %% auto #0
 __all__ = ['EXECUTED', 'DONE', 'pack_wheel', 'wheel_metadata', 'kernel_metadata', 'with_parameters', 'prepare', 'hash_folder',
            'dataset_status', 'send_wheel', 'send_notebook', 'read_pushed', 'note_pushed', 'push', 'fetch_files',
-           'fetch_run', 'keep_failure', 'follow']
+           'check_sent', 'fetch_run', 'keep_failure', 'follow']
 
-# %% ../nbs/22_push.ipynb #dd5d592d
+# %% ../nbs/22_push.ipynb #02e45bcb
 import json
 import re
-import shutil
 import zipfile
 from base64 import urlsafe_b64encode
 from hashlib import sha256
@@ -24,7 +23,7 @@ import nbformat
 from .files import COMPETITION, write_file
 from .kaggle import KaggleError, kaggle_errors, wait_for
 from .kernel import import_papermill
-from .record import PACKAGE, PIPELINE, RESULTS, read_record, recorded_name
+from .record import PACKAGE, PIPELINE, RESULTS, library_sha256, read_record, recorded_name
 from .run import RunError, find_problem, keep_failed, publish, staging_folder
 
 if TYPE_CHECKING: from kaggle.api.kaggle_api_extended import KaggleApi
@@ -88,10 +87,10 @@ def prepare(
     user: str, # the account's name on Kaggle
     parameters: dict[str, object], # of the pipeline notebook
     public: bool, # for everybody to see?
-    folder: Path # it is made anew
+    folder: Path # what an earlier time left there is replaced
 ) -> dict: # what `kernel-metadata.json` says
     "Write what will be sent into the folders `wheel` and `notebook`."
-    shutil.rmtree(folder, ignore_errors=True)
+    for old in folder.glob('wheel/mnist_kaggle-*.whl'): old.unlink()
     name, wheel = pack_wheel()
     about_wheel = wheel_metadata(user, wheel)
     about_kernel = kernel_metadata(user, parameters['model'], parameters.get('device'), about_wheel['id'], public)
@@ -167,8 +166,9 @@ def note_pushed(
 def push(
     api: 'KaggleApi', # signed in
     folder: Path, # from `prepare`
+    parameters: dict[str, object], # that `prepare` was given
     out: Path # the folder for the runs' folders
-) -> dict: # its version, page and hash
+) -> dict: # its version, page and hash, and what its run must be
     "Send the wheel and the notebook, unless the same was sent and is not fetched yet."
     about = json.loads((folder/'notebook/kernel-metadata.json').read_text())
     pushed = read_pushed(out).get(about['id'])
@@ -177,7 +177,7 @@ def push(
         return pushed
     send_wheel(api, folder/'wheel', not about['is_private'])
     version, url = send_notebook(api, folder/'notebook')
-    pushed = {'version': version, 'url': url, 'sha256': hash_folder(folder)}
+    pushed = {'version': version, 'url': url, 'sha256': hash_folder(folder), 'library': library_sha256(), 'parameters': parameters}
     note_pushed(out, about['id'], pushed)
     return pushed
 
@@ -196,9 +196,21 @@ def fetch_files(
     if (folder/EXECUTED).exists(): (folder/EXECUTED).rename(folder/'pipeline.ipynb')
     for log in folder.glob('*.log'): log.rename(folder/'kaggle.log')
 
+def check_sent(
+    record: dict, # of the run that was fetched
+    pushed: dict # from `push`
+) -> None:
+    "A `KaggleError` unless the run is of what was sent: Kaggle might still hold the output of an earlier version."
+    found = {**record['parameters'], 'model': record['model'], 'library': record['code']['library']}
+    sent = {**pushed['parameters'], 'library': pushed['library']}
+    for name, value in sent.items():
+        if value not in (None, 'auto') and found[name] != value:
+            raise KaggleError(f'What Kaggle has is not the run of version {pushed["version"]}: its {name} is {found[name]!r}, and {value!r} was sent. Wait a minute, and --follow again.')
+
 def fetch_run(
     api: 'KaggleApi', # signed in
     kernel: str, # the notebook's id
+    pushed: dict, # from `push`
     out: Path # the folder for the runs' folders
 ) -> Path: # the run's folder
     "A notebook that has ended on Kaggle, as a run here; a `RunError` where its output is no complete run."
@@ -206,7 +218,9 @@ def fetch_run(
         fetch_files(api, kernel, staging)
         if not (staging/'pipeline.ipynb').exists(): raise RunError(f'There is no executed notebook among the output of {kernel}.')
         if problem := find_problem(staging): raise RunError(f'What {kernel} left on Kaggle is no complete run. {problem}')
-        folder = out/recorded_name(read_record(staging))
+        record = read_record(staging)
+        check_sent(record, pushed)
+        folder = out/recorded_name(record)
         publish(staging, folder)
     return folder
 
@@ -227,6 +241,7 @@ def keep_failure(
 def follow(
     api: 'KaggleApi', # signed in
     kernel: str, # the notebook's id
+    pushed: dict, # from `push`
     out: Path, # the folder for the runs' folders
     minutes: float # time-out
 ) -> Path: # the run's folder
@@ -235,7 +250,7 @@ def follow(
     with kaggle_errors(): answer = wait_for(lambda: status(kernel), lambda answer: answer.status.name in DONE, f'{kernel} is running', minutes)
     if answer.status.name not in DONE: raise KaggleError(f'{kernel} is not done after {minutes:g} minutes. --follow with the same options goes on waiting.')
     try:
-        if answer.status.name == 'COMPLETE': folder = fetch_run(api, kernel, out)
+        if answer.status.name == 'COMPLETE': folder = fetch_run(api, kernel, pushed, out)
         else:
             message = f'{kernel} ended with {answer.status.name} on Kaggle: {answer.failure_message or "no reason is given"}'
             raise RunError(f'{message}\n{keep_failure(api, kernel, message, out)}')

@@ -38,6 +38,9 @@ WATCH_BARS = '''() => {
 ERRORS = '''jupyterapp.shell.currentWidget.content.model.toJSON().cells.filter(cell => cell.cell_type == 'code').flatMap((cell, i) =>
     cell.outputs.filter(output => output.output_type == 'error').map(error => [i, `${error.ename}: ${error.evalue}`]))'''
 
+WARNINGS = '''jupyterapp.shell.currentWidget.content.model.toJSON().cells.filter(cell => cell.cell_type == 'code').flatMap((cell, i) =>
+    cell.outputs.filter(output => output.name == 'stderr').map(output => [i, [output.text].flat().join('')]))'''
+
 # Nothing more will happen: each cell has its number, or one failed, or JupyterLab asks something, as when a kernel died.
 IS_DONE = f'''() => document.querySelector('.jp-Dialog') || {ERRORS}.length
     || [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].every(prompt => /^\\[\\d+\\]/.test(prompt.innerText))'''
@@ -151,7 +154,7 @@ def ran(request, lab, open_page):
         images = page.locator('.jp-Notebook img').evaluate_all('images => images.map(image => image.naturalWidth)')
         dialogs = page.locator('.jp-Dialog').all_inner_texts()
         result = SimpleNamespace(name=request.param, cells=page.evaluate(CELLS), stored=stored, bars=page.evaluate('window.bars'),
-                                 images=images, errors=page.evaluate(ERRORS), dialogs=dialogs, seen=seen)
+                                 images=images, errors=page.evaluate(ERRORS), warnings=page.evaluate(WARNINGS), dialogs=dialogs, seen=seen)
     stop_kernels(lab)
     return result
 
@@ -170,8 +173,8 @@ def is_table(output):
 def shows_epochs(cell): return any('class="fastprogress"' in output.get('data', {}).get('text/html', '') for output in cell.outputs)
 
 
-def test_all_cells_run(ran):
-    assert ran.errors == [] and ran.dialogs == []
+def test_all_cells_run_without_a_warning(ran):
+    assert ran.errors == [] and ran.dialogs == [] and ran.warnings == []
     assert [(i, output['text']) for i, output in outputs_of(ran) if 'Traceback' in output['text']] == []
     assert all(re.match(r'\[\d+\]', cell['prompt']) for cell in ran.cells)
 
