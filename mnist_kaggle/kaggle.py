@@ -4,13 +4,15 @@
 
 # %% auto #0
 __all__ = ['SETTINGS_PAGE', 'RULES_PAGE', 'HOW_TO_SIGN_IN', 'Answer', 'KaggleError', 'find_credentials', 'explain',
-           'kaggle_errors', 'sign_in', 'alone_in', 'download_data', 'fetch_or_sample', 'wait_for']
+           'without_query', 'kaggle_errors', 'sign_in', 'alone_in', 'download_data', 'fetch_or_sample', 'wait_for']
 
-# %% ../nbs/20_kaggle.ipynb #e22efc41
+# %% ../nbs/20_kaggle.ipynb #d56652f1
 import contextlib
 import fcntl
+import importlib.util
 import math
 import os
+import re
 import shutil
 import sys
 import time
@@ -19,7 +21,8 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from .files import COMPETITION, FILES, DataError, cache_folder, complete, hash_file, try_lock, use_sample
+from .data import read_data
+from .files import COMPETITION, DataError, cache_folder, complete, try_lock, use_sample
 
 if TYPE_CHECKING: from kaggle.api.kaggle_api_extended import KaggleApi
 
@@ -36,9 +39,9 @@ def find_credentials() -> str|None: # a variable's name or a file's path
     "Where there is something to sign in to Kaggle with; whether it is valid, only Kaggle knows."
     if os.environ.get('KAGGLE_API_TOKEN'): return 'KAGGLE_API_TOKEN'
     if os.environ.get('KAGGLE_USERNAME') and os.environ.get('KAGGLE_KEY'): return 'KAGGLE_USERNAME and KAGGLE_KEY'
-    home, config = Path('~/.kaggle').expanduser(), Path(os.environ.get('XDG_CONFIG_HOME') or Path('~/.config').expanduser())/'kaggle'
-    files = [home/name for name in ('access_token', 'access_token.txt', 'credentials.json')]
-    files += [folder/'kaggle.json' for folder in (home, config, Path(os.environ.get('KAGGLE_CONFIG_DIR') or home))]
+    home = Path('~/.kaggle').expanduser()
+    config = home if home.exists() else Path(os.environ.get('XDG_CONFIG_HOME') or Path('~/.config').expanduser())/'kaggle'
+    files = [home/name for name in ('access_token', 'access_token.txt', 'credentials.json')] + [Path(os.environ.get('KAGGLE_CONFIG_DIR') or config)/'kaggle.json']
     return next((str(file) for file in files if file.is_file() and file.stat().st_size), None)
 
 # %% ../nbs/20_kaggle.ipynb #6099bc5d
@@ -48,9 +51,15 @@ def explain(
 ) -> str:
     "What a refusal means, and what to do."
     if status == 401: return f'Kaggle refused the credentials: {message} {HOW_TO_SIGN_IN}'
-    if status == 403: return f'Kaggle refused: {message} Have you joined the competition and accepted its rules? {RULES_PAGE}'
+    if status == 403: return f'Kaggle refused: {message} For the competition\'s files and submissions its rules must be accepted, once: {RULES_PAGE}'
     if status == 429: return f'Kaggle was asked too often: {message} Wait some minutes, and try again.'
     return f'Kaggle answered with status {status}: {message}'
+
+def without_query(
+    error: Exception
+) -> str: # its words
+    "What an error says, without what follows a ? in an address: that may be a key to it."
+    return re.sub(r'\?[^\s\'")]+', '?…', str(error))
 
 @contextlib.contextmanager
 def kaggle_errors() -> Iterator[None]:
@@ -60,22 +69,27 @@ def kaggle_errors() -> Iterator[None]:
     except requests.HTTPError as error:
         raise KaggleError(explain(error.response.status_code, str(error)) if error.response is not None else f'Kaggle answered: {error}') from None
     except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
-        raise KaggleError(f'Kaggle could not be reached, or the connection broke off ({error}). Look at the network, and try again.') from None
-    except (requests.RequestException, ValueError) as error: # the second: the client's own, and an answer that is no JSON
-        raise KaggleError(f'Kaggle did not answer as expected ({error}).') from None
+        raise KaggleError(f'Kaggle could not be reached, or the connection broke off ({without_query(error)}). Look at the network, and try again.') from None
+    except (requests.RequestException, ValueError, KeyError, TypeError, AttributeError) as error: # the client's, for an answer that is no JSON, or has other fields
+        raise KaggleError(f'Kaggle did not answer as its client expects ({type(error).__name__}: {error}). Is there a newer version of the package kaggle?') from None
 
 # %% ../nbs/20_kaggle.ipynb #5e979006
 def sign_in() -> 'KaggleApi':
     "Kaggle's client, signed in; a `KaggleError` where there are no credentials, or they are refused."
-    found = find_credentials()
-    if not found and 'KAGGLE_KERNEL_RUN_TYPE' not in os.environ: raise KaggleError(f'There are no Kaggle credentials. {HOW_TO_SIGN_IN}')
+    found, on_kaggle = find_credentials(), 'KAGGLE_KERNEL_RUN_TYPE' in os.environ
+    if on_kaggle and not importlib.util.find_spec('fastkaggle'):
+        raise KaggleError('In a notebook on Kaggle, attach the competition (Add Input). To sign in from there, install fastkaggle, and put kaggle_username and kaggle_key into the secrets.')
+    if not found and not on_kaggle: raise KaggleError(f'There are no Kaggle credentials. {HOW_TO_SIGN_IN}')
     from fastkaggle import import_kaggle
     said = StringIO()
     try:
         with kaggle_errors(), contextlib.redirect_stdout(said): api = import_kaggle()
     except (SystemExit, NameError) as error: # the client calls `exit`, which a notebook does not have
         if getattr(error, 'name', 'exit') != 'exit': raise
-        raise KaggleError(f"Kaggle does not accept what is in {found or 'the secrets of this notebook'}. {HOW_TO_SIGN_IN}") from None
+        raise KaggleError(f'Kaggle does not accept what is in {found}. {HOW_TO_SIGN_IN}') from None
+    except Exception as error:
+        if not on_kaggle: raise
+        raise KaggleError(f'The secrets of this notebook can\'t be had: {error}') from None # of whatever kind Kaggle's own module has
     for line in dict.fromkeys(said.getvalue().splitlines()): print(line, file=sys.stderr)
     return api
 
@@ -103,7 +117,7 @@ def download_data() -> Path: # the zip
         with kaggle_errors(): api.competition_download_files(COMPETITION, path=str(folder), quiet=False)
         try:
             if not fetched.is_file(): raise KaggleError('Kaggle sent no zip. Does this network ask you to sign in first?')
-            for name in FILES: hash_file(fetched, name)
+            read_data(fetched)
         except (KaggleError, DataError):
             for path in folder.iterdir(): shutil.rmtree(path) if path.is_dir() else path.unlink()
             raise

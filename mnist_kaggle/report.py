@@ -5,15 +5,17 @@
 # %% auto #0
 __all__ = ['TEMPLATE', 'REPORT', 'STYLE', 'run_report', 'report_row', 'all_runs_report']
 
-# %% ../nbs/23_report.ipynb #a26fca60
+# %% ../nbs/23_report.ipynb #bf928273
 from html import escape
 from pathlib import Path
+from urllib.parse import quote
 
 import nbformat
 import pandas as pd
 
 from .files import write_file
-from .record import read_record
+from .record import RecordError, read_record
+from .run import find_problem
 from .submit import find_alarm, find_runs, read_note
 
 # %% ../nbs/23_report.ipynb #697f4692
@@ -32,6 +34,7 @@ def run_report(
     "Write a run's `report.html`; a `RecordError` where the run is not complete."
     from nbconvert.exporters import HTMLExporter
     read_record(folder)
+    if problem := find_problem(folder): raise RecordError(f'{folder/"pipeline.ipynb"}: {problem}')
     exporter = HTMLExporter(raw_template=TEMPLATE, exclude_input_prompt=True, exclude_output_prompt=True)
     page, _ = exporter.from_notebook_node(nbformat.read(folder/'pipeline.ipynb', 4), {'metadata': {'name': folder.resolve().name}})
     return write_file(folder/REPORT, page.encode())
@@ -49,7 +52,7 @@ def report_row(
     def digits(value): return '' if value is None else f'{value:.4f}'
     score = escape(note.get('public_score') or note.get('status', 'not sent'))
     expected = '' if metrics['least_score'] is None else f"{digits(metrics['least_score'])} to {digits(metrics['most_score'])}"
-    return {'run': f'<a href="{escape(folder.name)}/{REPORT}">{escape(folder.name)}</a>', 'rows': escape(record['parameters']['rows']), 'seed': str(record['parameters']['seed']),
+    return {'run': f'<a href="{quote(folder.name)}/{REPORT}">{escape(folder.name)}</a>', 'rows': escape(record['parameters']['rows']), 'seed': str(record['parameters']['seed']),
             'epochs': str(record['parameters']['epochs']), 'training seconds': f"{record['seconds']['train']:.1f}", 'validation accuracy': digits(metrics['valid_accuracy']),
             'score to expect': expected, 'score': f'<span class="alarm">{score}</span>' if note and find_alarm(note) else score}
 
@@ -57,9 +60,12 @@ def all_runs_report(
     out: Path # the folder for the runs' folders
 ) -> Path: # the page
     "Write each run's page and the one over all of them; a `FileNotFoundError` where there is no run."
-    runs = find_runs(out)
-    if not runs: raise FileNotFoundError(f'There is no complete run in {out}.')
-    for folder in runs: run_report(folder)
-    table = pd.DataFrame([report_row(folder, record) for folder, record in runs.items()]).to_html(escape=False, index=False, border=0)
+    rows = []
+    for folder, record in find_runs(out).items():
+        try: run_report(folder)
+        except RecordError as error: print(f'Passed over: {error}')
+        else: rows.append(report_row(folder, record))
+    if not rows: raise FileNotFoundError(f'There is no complete run in {out}.')
+    table = pd.DataFrame(rows).to_html(escape=False, index=False, border=0)
     page = f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>Runs</title><style>{STYLE}</style></head><body><h1>Runs</h1>{table}</body></html>'
     return write_file(out/REPORT, page.encode())

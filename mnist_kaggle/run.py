@@ -28,8 +28,10 @@ def find_problem(
     staging: Path # in which a notebook was executed
 ) -> str|None:
     "Why what is in the folder is no complete run, if it is none."
-    cells = [cell for cell in json.loads((staging/'pipeline.ipynb').read_text())['cells'] if cell['cell_type'] == 'code']
-    if any(cell['execution_count'] is None for cell in cells): return 'The notebook ended before its last cell.'
+    try: counts = [cell['execution_count'] for cell in json.loads((staging/'pipeline.ipynb').read_text())['cells'] if cell['cell_type'] == 'code']
+    except FileNotFoundError: return 'There is no notebook.'
+    except (ValueError, KeyError, TypeError): return 'The notebook is damaged.'
+    if None in counts: return 'The notebook ended before its last cell.'
     try: read_record(staging)
     except RecordError as error: return str(error)
 

@@ -7,8 +7,9 @@ __all__ = ['NOTE', 'check_run', 'submission_message', 'submission_tag', 'list_su
            'write_note', 'read_note', 'find_alarm', 'submit_run', 'wait_for_score', 'find_runs', 'update_notes',
            'scores_table']
 
-# %% ../nbs/21_submit.ipynb #b0d7b73e
+# %% ../nbs/21_submit.ipynb #422bbb1b
 import json
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,10 +57,10 @@ def list_submissions(
     api: 'KaggleApi' # signed in
 ) -> list['ApiSubmission']: # the latest first
     "All submissions of this account to the competition."
-    found = {}
+    found, ask = {}, api.with_retry(api.competition_submissions)
     with kaggle_errors():
         for page in range(1, 1000):
-            new = {one.ref: one for one in api.competition_submissions(COMPETITION, page_number=page) or [] if one.ref not in found}
+            new = {one.ref: one for one in ask(COMPETITION, page_number=page) or [] if one.ref not in found}
             if not new: break
             found |= new
     return list(found.values())
@@ -69,7 +70,7 @@ def find_equal(
     record: dict # of a run
 ) -> 'ApiSubmission|None': # the latest
     "The submission of a run, or of one with the same answers, that Kaggle has and did not refuse."
-    return next((one for one in submissions if one.description.endswith(submission_tag(record)) and one.status.name != 'ERROR'), None)
+    return next((one for one in submissions if (one.description or '').endswith(submission_tag(record)) and one.status.name != 'ERROR'), None)
 
 # %% ../nbs/21_submit.ipynb #be4ade10
 def check_limit(
@@ -78,6 +79,7 @@ def check_limit(
     "A `KaggleError` where no submission is left today; how many are left is printed."
     with kaggle_errors(): limits = api.competition_get_submission_limits(COMPETITION)
     if limits.num_allowed_now > 0: print(f'{limits.num_allowed_now} submissions are left today, this one among them.')
+    elif limits.limited_by_total: raise KaggleError(f'No submission is left: {limits.num_total} were made, and the competition allows no more.')
     elif limits.num_today or limits.num_total: raise KaggleError(f'No submission is left: {limits.num_today} were made today. A new day begins at 0:00 UTC.')
 
 def send(
@@ -97,11 +99,12 @@ NOTE = 'submission.json'
 def write_note(
     folder: Path, # of a run
     record: dict, # its record
-    ref: int, # Kaggle's number for the submission
+    ref: int|None, # Kaggle's number for the submission; None while it is being sent
     submission: 'ApiSubmission|None' = None # as Kaggle lists it; None where it does not yet
 ) -> dict: # what was written
     "Write down what was sent and what Kaggle says of it."
-    note = {'ref': ref, 'sha256': record['files']['submission.csv'], 'status': submission.status.name.lower() if submission else 'pending',
+    status = submission.status.name.lower() if submission else 'sending' if ref is None else 'pending'
+    note = {'ref': ref, 'sha256': record['files']['submission.csv'], 'status': status,
             'sent': (submission.date.replace(tzinfo=UTC) if submission and submission.date else datetime.now(UTC)).isoformat(timespec='seconds'),
             'public_score': submission and submission.public_score or None, 'error': submission and submission.error_description or None,
             'valid_accuracy': record['metrics']['valid_accuracy'], 'least_score': record['metrics']['least_score'], 'most_score': record['metrics']['most_score']}
@@ -111,10 +114,13 @@ def write_note(
 def read_note(
     folder: Path # of a run
 ) -> dict|None: # None where nothing was sent
-    "What was written down; a `KaggleError` where it can't be read."
-    try: return json.loads((folder/NOTE).read_text())
+    "What was written down; a `RecordError` where it can't be read."
+    try: note = json.loads((folder/NOTE).read_text())
     except FileNotFoundError: return None
-    except ValueError: raise KaggleError(f'{folder/NOTE} is damaged. Delete it: `mnist_kaggle scores` asks Kaggle again.') from None
+    except ValueError: note = None
+    if not isinstance(note, dict) or not {'ref', 'status', 'sent', 'public_score', 'error', 'least_score', 'most_score'} <= set(note):
+        raise RecordError(f'{folder/NOTE} is damaged. Delete it: `mnist_kaggle scores` asks Kaggle again.')
+    return note
 
 # %% ../nbs/21_submit.ipynb #f83b527f
 def find_alarm(
@@ -122,6 +128,7 @@ def find_alarm(
 ) -> str|None: # what is alarming, if anything is
     "Whether the public score is one that the validation rows did not let expect."
     if not note['public_score'] or note['least_score'] is None: return None
+    if not re.fullmatch(r'\d+(\.\d+)?', note['public_score']): return f"The score {note['public_score']!r} is no number."
     if note['least_score'] - 1e-5 < float(note['public_score']) <= note['most_score']: return None # Kaggle cuts a score to five digits
     return (f"The score {note['public_score']} is outside of what was to be expected, {note['least_score']:.4f} to {note['most_score']:.4f}. One honest run in a thousand is: "
             'look for the mistake before you trust this run or its validation accuracy.')
@@ -137,28 +144,32 @@ def submit_run(
     with alone_in(folder):
         equal = None if force else find_equal(list_submissions(api), record)
         if equal: print(f"An equal submission was sent before ({equal.description!r}): it is not sent again.")
-        return write_note(folder, record, equal.ref if equal else send(api, folder, record), equal)
+        if equal: return write_note(folder, record, equal.ref, equal)
+        write_note(folder, record, None)
+        try: return write_note(folder, record, send(api, folder, record))
+        except KaggleError:
+            (folder/NOTE).unlink()
+            raise
 
 def wait_for_score(
     api: 'KaggleApi', # signed in
     folder: Path, # of a run that was sent
     record: dict, # its record
+    ref: int, # Kaggle's number for the submission
     minutes: float # time-out
 ) -> dict: # the note, with what Kaggle says by now
     "Ask for a submission's score until it is there or the time is up."
-    ref = read_note(folder)['ref']
-    latest = api.with_retry(api.competition_submissions)
-    def ask(): return next((one for one in latest(COMPETITION) or [] if one.ref == ref), None)
-    with kaggle_errors(): return write_note(folder, record, ref, wait_for(ask, lambda one: one is not None and one.status.name != 'PENDING', 'waiting for the score', minutes))
+    def ask(): return next((one for one in list_submissions(api) if one.ref == ref), None)
+    return write_note(folder, record, ref, wait_for(ask, lambda one: one is not None and one.status.name != 'PENDING', 'waiting for the score', minutes))
 
 # %% ../nbs/21_submit.ipynb #452dae9f
 def find_runs(
     out: Path # the folder for the runs' folders
 ) -> dict[Path, dict]: # records by folder
-    "The complete runs in a folder; those that are not are named and passed over."
+    "The complete runs in a folder; what is damaged is named and passed over."
     records = {}
-    for path in sorted(out.glob('*/run.json')):
-        try: records[path.parent] = read_record(path.parent)
+    for path in sorted(out.glob('[!.]*/run.json')): # a hidden one is unfinished
+        try: records[path.parent], _ = read_record(path.parent), read_note(path.parent)
         except RecordError as error: print(f'Passed over: {error}')
     return records
 
@@ -166,16 +177,17 @@ def update_notes(
     runs: dict[Path, dict], # from `find_runs`
     submissions: list['ApiSubmission']
 ) -> None:
-    "Write down what Kaggle says of runs that were sent."
+    "Write down what Kaggle says of runs that were sent; where it can't be written, that is printed."
     by_ref = {one.ref: one for one in submissions}
     for folder, record in runs.items():
         note = read_note(folder)
-        one = by_ref.get(note['ref']) if note else find_equal(submissions, record)
-        if one: write_note(folder, record, one.ref, one)
+        one = by_ref.get(note['ref']) if note and note['ref'] else find_equal(submissions, record)
+        try: one and write_note(folder, record, one.ref, one)
+        except OSError as error: print(f'{folder/NOTE} can\'t be written ({error.strerror}).')
 
 def scores_table(
     runs: dict[Path, dict], # from `find_runs`
-    submissions: list['ApiSubmission'] # [] to show the runs alone
+    submissions: list['ApiSubmission']
 ) -> pd.DataFrame: # a row for each run, then for each other submission
     "Validation accuracy, the score to expect and the score, of each run and each submission."
     rows, known = [], set()

@@ -56,7 +56,7 @@ class Handler(BaseHTTPRequestHandler):
         name = self.path.rpartition('/')[2]
         self.server.asked.append(f'GET {name}')
         if name.endswith('.zip'): return self.send_zip()
-        content = self.server.outputs.get(name)
+        content = None if self.server.mode == 'output fails' and name == 'submission.csv' else self.server.outputs.get(name)
         self.answer(404 if content is None else 200, content or b'', 'application/octet-stream')
 
     def send_zip(self):
@@ -76,14 +76,15 @@ class Handler(BaseHTTPRequestHandler):
 
 class Kaggle(ThreadingHTTPServer):
     """The service. `mode` is 'fine', or one of: 'no rules', 'unauthorised', 'no JSON', 'cut off once', 'always cut off', 'upload fails', 'limit', 'refused',
-    'slow', 'never scored', 'kernel fails', 'no competition'."""
+    'slow', 'never scored', 'lists nothing', 'kernel fails', 'no output', 'no competition', 'output fails'."""
     daemon_threads = True
 
     def __init__(self, zip_bytes):
         super().__init__(('127.0.0.1', 0), Handler)
         self.zip, self.mode, self.score = zip_bytes, 'fine', '0.10000'
         self.run_kernel = None # from the notebook's text to the contents of the files that it leaves, by name
-        self.asked, self.starts, self.uploads, self.submissions, self.datasets, self.kernels, self.outputs = [], [], {}, [], {}, [], {}
+        self.asked, self.starts, self.submissions = [], [], []
+        self.uploads, self.names, self.datasets, self.kernels, self.outputs = {}, {}, {}, {}, {}
         self.url = f'http://127.0.0.1:{self.server_port}'
         Thread(target=self.serve_forever, args=[0.02], daemon=True).start()
 
@@ -100,7 +101,7 @@ class Kaggle(ThreadingHTTPServer):
 
     def GetSubmissionLimits(self, request):
         n = 10 if self.mode == 'limit' else len(self.submissions)
-        return {'numToday': n, 'numTotal': n, 'numAllowedNow': max(0, 10 - n)}
+        return {'numToday': n, 'numTotal': n, 'numAllowedNow': max(0, 10 - n), 'limitedByTotal': False}
 
     def StartSubmissionUpload(self, request):
         if self.mode == 'no rules': raise Refusal(403)
@@ -117,6 +118,7 @@ class Kaggle(ThreadingHTTPServer):
 
     def ListSubmissions(self, request):
         "Twenty to a page, the latest first; a slow one is pending for some polls."
+        if self.mode == 'lists nothing' and self.submissions: raise Refusal(500, 'Internal error')
         page, shown = max(1, request.get('page', 1)), []
         for one in self.submissions[20*page - 20:20*page]:
             pending, one['polls'] = one['polls'] > 0, one['polls'] - 1
@@ -128,22 +130,41 @@ class Kaggle(ThreadingHTTPServer):
         if name not in self.datasets: raise Refusal(404, f'{name} was not found')
         return {'status': 'READY'}
 
-    def StartBlobUpload(self, request): return self.StartSubmissionUpload(request)
+    def StartBlobUpload(self, request):
+        self.names[f'token-{len(self.uploads)}'] = request['name']
+        return self.StartSubmissionUpload(request)
 
     def CreateDataset(self, request):
-        self.datasets[f"{request['ownerSlug']}/{request['slug']}"] = {**request, 'content': {file['token']: self.uploads[file['token']] for file in request['files']}}
+        "Takes a data set without files, too."
+        files = {file['token']: self.uploads[file['token']] for file in request.get('files', [])}
+        self.datasets[f"{request['ownerSlug']}/{request['slug']}"] = {**request, 'content': files}
         return {'status': 'ok', 'url': f"{self.url}/datasets/{request['slug']}", 'ref': request['slug']}
 
+    def ListDatasetFiles(self, request):
+        dataset = self.datasets[f"{request['ownerSlug']}/{request['datasetSlug']}"]
+        return {'datasetFiles': [{'name': self.names[token]} for token in dataset['content']]}
+
     def SaveKernel(self, request):
-        self.kernels.append(request)
-        if self.run_kernel: self.outputs = self.run_kernel(request['text'])
+        "A new version; what it leaves is there when it has run."
+        kernel = self.kernels.setdefault(request['slug'], {'versions': [], 'polls': 0})
+        kernel['versions'].append(request)
+        kernel.update(polls=0, outputs=self.run_kernel(request['text']) if self.run_kernel else {}, failed=self.mode == 'kernel fails')
         invalid = {'invalidCompetitionSources': ['digit-recognizer']} if self.mode == 'no competition' else {}
-        return {'ref': '/code/' + request['slug'], 'url': f"https://www.kaggle.com/code/{request['slug']}", 'versionNumber': len(self.kernels), **invalid}
+        return {'ref': '/code/' + request['slug'], 'url': f"https://www.kaggle.com/code/{request['slug']}", 'versionNumber': len(kernel['versions']), **invalid}
+
+    def find_kernel(self, request):
+        name = f"{request['userName']}/{request['kernelSlug']}"
+        if name not in self.kernels: raise Refusal(403, "Permission 'kernels.get' was denied")
+        return self.kernels[name]
 
     def GetKernelSessionStatus(self, request):
-        if self.mode == 'kernel fails': return {'status': 'ERROR', 'failureMessage': 'Your notebook tried to allocate more memory than is available.'}
-        running = self.asked.count('GetKernelSessionStatus') < 3
-        return {'status': 'RUNNING' if running else 'COMPLETE'}
+        "Running for two polls."
+        kernel = self.find_kernel(request)
+        kernel['polls'] += 1
+        if kernel['polls'] <= 2: return {'status': 'RUNNING'}
+        return {'status': 'ERROR', 'failureMessage': 'Your notebook tried to allocate more memory than is available.'} if kernel['failed'] else {'status': 'COMPLETE'}
 
     def ListKernelSessionOutput(self, request):
+        if self.mode == 'no output': raise Refusal(404, 'There is no output')
+        self.outputs = self.find_kernel(request)['outputs']
         return {'files': [{'url': f'{self.url}/output/{name}', 'fileName': name} for name in self.outputs], 'log': '[{"data": "what it said"}]'}

@@ -1,16 +1,21 @@
 "Kaggle and back, by the command: Kaggle's own client and fastkaggle against a server of ours."
+import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import zipfile
 from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
 
 import nbformat
 import pytest
 
+from mnist_kaggle.files import FILES
 from mnist_kaggle.record import read_record, recorded_name
 
 PROGRAM = Path(sys.executable).with_name('mnist_kaggle')
@@ -31,7 +36,7 @@ def error_of(result):
 
 def test_data_is_fetched_once(kaggle, ask, cached):
     result = ask('data')
-    assert result.returncode == 0 and str(cached) in result.stdout and '100%' in result.stderr
+    assert result.returncode == 0 and f"{cached} holds the competition's files" in result.stdout and '100%' in result.stderr
     assert cached.read_bytes() == kaggle.zip
     assert [path.name for path in cached.parent.iterdir() if path.is_file()] == [cached.name] and not list((cached.parent/'download').iterdir())
     before = list(kaggle.asked)
@@ -59,11 +64,18 @@ def test_a_later_start_goes_on_where_the_first_was_cut_off(kaggle, ask, cached, 
     assert kaggle.starts[tries:] == [0, 3 * 2**20] and cached.read_bytes() == small_zip
 
 
-@pytest.mark.parametrize('damage', [lambda b: b[:2000] + bytes([b[2000] ^ 1]) + b[2001:], lambda b: b[:-30], lambda b: b'<html>'])
+def no_numbers(zip_bytes):
+    "A zip that is whole, of files that are not."
+    content = BytesIO()
+    with zipfile.ZipFile(content, 'w') as archive:
+        for name in FILES: archive.writestr(name, 'hello')
+    return content.getvalue()
+
+
+@pytest.mark.parametrize('damage', [lambda b: b[:2000] + bytes([b[2000] ^ 1]) + b[2001:], lambda b: b[:-30], lambda b: b'<html>', no_numbers])
 def test_a_corrupt_zip_is_refused_and_fetched_anew(kaggle, ask, cached, damage):
     whole, kaggle.zip = kaggle.zip, damage(kaggle.zip)
-    assert str(cached.parent/'download') in (message := error_of(ask('data'))) and 'again' in message
-    assert not cached.exists()
+    assert str(cached.parent/'download') in error_of(ask('data')) and not cached.exists()
     kaggle.zip = whole
     assert ask('data').returncode == 0 and cached.read_bytes() == whole
 
@@ -193,7 +205,7 @@ def test_a_refused_submission(kaggle, ask, run):
     assert ask('submit', run).returncode == 0 and len(kaggle.submissions) == 2 # a refused one is no reason not to send
 
 
-@pytest.mark.parametrize('mode, words', [('limit', 'No submission is left'), ('no rules', 'accepted its rules'), ('unauthorised', 'refused the credentials'), ('upload fails', 'did not take')])
+@pytest.mark.parametrize('mode, words', [('limit', 'No submission is left'), ('no rules', 'its rules must be accepted'), ('unauthorised', 'refused the credentials'), ('upload fails', 'did not take')])
 def test_what_is_not_sent_leaves_no_note(kaggle, ask, run, mode, words):
     kaggle.mode = mode
     assert words in error_of(ask('submit', run))
@@ -240,6 +252,44 @@ def test_scores_lists_runs_and_other_submissions(kaggle, ask, run):
     assert f'Passed over: {Path("runs")/run.name}' in ask('scores').stdout
 
 
+def test_an_equal_submission_of_long_ago_keeps_its_score(kaggle, ask, run):
+    assert ask('submit', run).returncode == 0
+    kaggle.submissions[:0] = [{**kaggle.submissions[0], 'ref': ref, 'description': None} for ref in range(25)]
+    result = ask('submit', run)
+    assert 'is not sent again' in result.stdout and 'scored 0.10000' in result.stdout and note_of(run)['public_score'] == '0.10000'
+
+
+def test_a_failure_while_waiting_is_no_failure_to_send(kaggle, ask, run):
+    kaggle.mode = 'lists nothing'
+    result = ask('submit', run)
+    assert result.returncode == 0 and 'Internal error' in result.stdout and 'mnist_kaggle scores' in result.stdout and note_of(run)['status'] == 'pending'
+
+
+@pytest.mark.parametrize('note', ['7', '[]', '{}', '{"ref": 1}', 'no JSON'])
+def test_a_damaged_note(kaggle, ask, run, note):
+    (run/'submission.json').write_text(note)
+    for command in ('scores', 'report'):
+        result = ask(command)
+        assert 'Traceback' not in result.stderr and 'submission.json is damaged. Delete it' in result.stdout + result.stderr
+
+
+def test_an_unfinished_run_is_none(kaggle, ask, run):
+    run.rename(run.with_name(f'.{run.name}.0123abcd.mnist_kaggle-unfinished'))
+    assert 'There is no run in runs' in ask('scores').stdout
+
+
+def test_the_alarm_is_red(kaggle, surroundings, run, tmp_path):
+    kaggle.score = '1.00000'
+    terminal, inside = os.openpty()
+    process = subprocess.Popen([PROGRAM, 'submit', run], cwd=tmp_path, env=surroundings, stdout=inside, stderr=inside)
+    os.close(inside)
+    text = b''
+    with contextlib.suppress(OSError): # the end of a terminal
+        while part := os.read(terminal, 2**16): text += part
+    os.close(terminal)
+    assert process.wait() == 0 and b'\x1b[31m' in text and text.index(b'\x1b[31m') < text.index(b'outside of what was to be expected')
+
+
 def test_scores_without_anything(kaggle, ask): assert 'There is no run in runs' in ask('scores').stdout
 
 
@@ -257,64 +307,116 @@ def execute_as_kaggle_does(text, folder, environment):
 PUSH = ('push', '--model', 'linear', '--epochs', '1', '--device', 'cpu')
 
 
+def versions(kaggle):
+    "All that was saved as notebooks, in its order."
+    return [version for kernel in kaggle.kernels.values() for version in kernel['versions']]
+
+
 def test_a_dry_run_shows_all_and_sends_nothing(kaggle, ask, run, tmp_path):
     result = ask(*PUSH[:-1], 'auto', '--dry-run')
     assert result.returncode == 0 and 'Nothing was sent' in result.stdout and kaggle.asked == []
     about = json.loads((tmp_path/'runs/push/notebook/kernel-metadata.json').read_text())
     wheel = next((tmp_path/'runs/push/wheel').glob('*.whl'))
-    assert about == {'id': 'me/mnist-kaggle-linear', 'title': 'mnist-kaggle-linear', 'code_file': 'pipeline.ipynb', 'language': 'python', 'kernel_type': 'notebook', 'is_private': True,
-                     'enable_gpu': True, 'machine_shape': 'NvidiaTeslaT4', 'enable_internet': False, 'competition_sources': ['digit-recognizer'],
-                     'dataset_sources': [f'me/mnist-kaggle-wheel-{sha256(wheel.read_bytes()).hexdigest()[:8]}']}
+    name = about.pop('id')
+    assert re.fullmatch('me/mnist-kaggle-linear-[0-9a-f]{8}', name) and name.endswith(about.pop('title'))
+    assert about == {'code_file': 'pipeline.ipynb', 'language': 'python', 'kernel_type': 'notebook', 'is_private': True, 'enable_gpu': True, 'machine_shape': 'NvidiaTeslaT4',
+                     'enable_internet': False, 'competition_sources': ['digit-recognizer'], 'dataset_sources': [f'me/mnist-kaggle-wheel-{sha256(wheel.read_bytes()).hexdigest()[:8]}']}
 
 
-def test_there_and_back(kaggle, ask, run, surroundings, tmp_path):
-    "Pushed, run there, fetched, verified, submitted; the wheel is sent once."
-    kaggle.run_kernel = lambda text: execute_as_kaggle_does(text, tmp_path/f'kernel-{len(kaggle.kernels)}', surroundings)
+@pytest.fixture
+def kernels_run(kaggle, surroundings, tmp_path):
+    "What is pushed is executed."
+    kaggle.run_kernel = lambda text: execute_as_kaggle_does(text, tmp_path/f'kernel-{len(versions(kaggle))}', surroundings)
+
+
+def test_there_and_back(kaggle, ask, run, kernels_run, tmp_path):
+    "Pushed, run there, fetched, verified, submitted; the wheel is sent once, and an equal notebook is not sent again."
     shutil.rmtree(run)
     result = ask(*PUSH, '--follow')
     assert result.returncode == 0, result.stdout + result.stderr
     fetched = the_run(tmp_path)
-    assert fetched.name == run.name and str(fetched.relative_to(tmp_path)) in result.stdout
+    assert fetched.name == run.name and str(fetched.relative_to(tmp_path)) in result.stdout and 'ready to be handed in' in result.stdout
     assert sorted(path.name for path in fetched.iterdir()) == ['history.csv', 'kaggle.log', 'logits.safetensors', 'model.safetensors', 'pipeline.ipynb', 'recipe.json', 'run.json', 'submission.csv']
-    text = json.dumps(nbformat.read(fetched/'pipeline.ipynb', 4).cells)
-    assert 'Submit to Competition' in text
-    saved, = kaggle.kernels
+    assert 'Submit to Competition' in json.dumps(nbformat.read(fetched/'pipeline.ipynb', 4).cells)
+    saved, = versions(kaggle)
     assert saved['isPrivate'] and not saved.get('enableInternet') and not saved.get('enableGpu') and saved['competitionDataSources'] == ['digit-recognizer']
     (name, dataset), = kaggle.datasets.items()
     assert dataset['isPrivate'] and saved['datasetDataSources'] == [name] and len(dataset['content']) == 1
     assert ask('verify', fetched).returncode == 0
     assert ask('submit', fetched).returncode == 0 and kaggle.submissions[0]['content'] == (fetched/'submission.csv').read_bytes()
-    assert ask(*PUSH).returncode == 0 and len(kaggle.kernels) == 2 and kaggle.asked.count('CreateDataset') == 1
-
-
-def test_the_same_is_pushed_once_until_it_is_fetched(kaggle, ask, run, surroundings, tmp_path):
-    kaggle.run_kernel = lambda text: execute_as_kaggle_does(text, tmp_path/'kernel', surroundings)
-    shutil.rmtree(run)
-    assert '--follow' in ask(*PUSH).stdout
-    assert 'is not sent again' in ask(*PUSH).stdout and len(kaggle.kernels) == 1
+    shutil.rmtree(fetched)
     result = ask(*PUSH, '--follow')
-    assert result.returncode == 0 and len(kaggle.kernels) == 1 and the_run(tmp_path)
-    assert json.loads((tmp_path/'runs/pushed.json').read_text()) == {}
+    assert result.returncode == 0 and 'it is not sent again' in result.stdout and the_run(tmp_path) and len(versions(kaggle)) == 1
+    assert ask('push', '--model', 'linear', '--epochs', '2', '--device', 'cpu').returncode == 0
+    assert len(versions(kaggle)) == len(kaggle.kernels) == 2 and kaggle.asked.count('CreateDataset') == 1
+
+
+def test_two_pushes_at_once_send_one(kaggle, surroundings, run, tmp_path):
+    both = [subprocess.Popen([PROGRAM, *PUSH], cwd=tmp_path, env=surroundings, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [one.communicate() and one.returncode for one in both] == [0, 0]
+    assert len(versions(kaggle)) == 1 and kaggle.asked.count('CreateDataset') == 1
+
+
+def test_private_and_public_are_two(kaggle, ask, run):
+    for options in (['--public'], []): assert ask(*PUSH, *options).returncode == 0
+    assert [(kernel.get('isPrivate', False), kaggle.datasets[kernel['datasetDataSources'][0]].get('isPrivate', False)) for kernel in versions(kaggle)] == [(False, False), (True, True)]
 
 
 def test_a_kernel_that_fails(kaggle, ask, run, tmp_path):
-    kaggle.mode, kaggle.outputs = 'kernel fails', {'__notebook__.ipynb': nbformat.writes(nbformat.v4.new_notebook()).encode()}
+    kaggle.mode, kaggle.run_kernel = 'kernel fails', lambda text: {'__notebook__.ipynb': nbformat.writes(nbformat.v4.new_notebook()).encode()}
     message = error_of(ask(*PUSH, '--follow'))
-    assert 'allocate more memory' in message and 'mnist-kaggle-linear-failed.ipynb' in message
-    assert 'what it said' in (tmp_path/'runs/mnist-kaggle-linear-failed.log').read_text()
-    assert not [path for path in (tmp_path/'runs').iterdir() if path.name.startswith('.')]
-    assert 'version 2' in ask(*PUSH).stdout # nothing is left to wait for
+    assert 'allocate more memory' in message and '-failed.ipynb' in message
+    log, = (tmp_path/'runs').glob('*-failed.log')
+    assert 'what it said' in log.read_text() and not [path for path in (tmp_path/'runs').iterdir() if path.name.startswith('.')]
+    kaggle.mode = 'fine'
+    assert ask(*PUSH).returncode == 0 and len(versions(kaggle)) == 2 # it is sent again
 
 
-@pytest.mark.parametrize('files, words', [({}, 'no executed notebook'), ({'__notebook__.ipynb': nbformat.writes(nbformat.v4.new_notebook()).encode()}, 'no run.json')])
+def test_a_failure_whose_output_is_not_to_be_had(kaggle, ask, run):
+    kaggle.mode = 'kernel fails'
+    assert ask(*PUSH).returncode == 0
+    kaggle.kernels[next(iter(kaggle.kernels))]['polls'] = -2 # it goes on running for a while
+    kaggle.mode = 'no output'
+    message = error_of(ask(*PUSH, '--follow'))
+    assert 'allocate more memory' in message and 'There is no output' in message
+
+
+def test_what_could_not_be_fetched_whole_is_fetched_again(kaggle, ask, run, kernels_run, tmp_path):
+    shutil.rmtree(run)
+    kaggle.mode = 'output fails'
+    assert 'The same command fetches it again' in error_of(ask(*PUSH, '--follow')) and not list((tmp_path/'runs').glob('linear-*'))
+    kaggle.mode = 'fine'
+    assert ask(*PUSH, '--follow').returncode == 0 and the_run(tmp_path) and len(versions(kaggle)) == 1
+
+
+@pytest.mark.parametrize('files, words', [({}, 'There is no notebook'), ({'__notebook__.ipynb': b'{}'}, 'The notebook is damaged'),
+                                          ({'__notebook__.ipynb': nbformat.writes(nbformat.v4.new_notebook()).encode()}, 'no run.json')])
 def test_output_that_is_no_run(kaggle, ask, run, files, words):
-    kaggle.outputs = files
+    kaggle.run_kernel = lambda text: files
     assert words in error_of(ask(*PUSH, '--follow'))
+
+
+def test_a_notebook_that_was_edited_on_kaggle(kaggle, ask, run, surroundings, tmp_path):
+    kaggle.run_kernel = lambda text: execute_as_kaggle_does(text.replace('epochs = 1', 'epochs = 2'), tmp_path/'kernel', surroundings)
+    assert 'its epochs is 2, and 1 was sent' in error_of(ask(*PUSH, '--follow'))
+
+
+def test_a_wheel_that_was_not_uploaded(kaggle, ask, run):
+    kaggle.mode = 'upload fails'
+    for _ in range(2):
+        assert 'its upload failed. Delete it at' in error_of(ask(*PUSH)) and kaggle.kernels == {}
+        kaggle.mode = 'fine'
 
 
 def test_a_competition_that_was_not_joined(kaggle, ask, run):
     kaggle.mode = 'no competition'
     assert 'did not give the notebook the competition digit-recognizer' in error_of(ask(*PUSH))
+
+
+def test_foreign_files_are_not_sent(kaggle, ask, run, tmp_path):
+    (tmp_path/'runs/push/wheel').mkdir(parents=True)
+    (tmp_path/'runs/push/wheel/secret.txt').write_text('mine')
+    assert 'secret.txt' in error_of(ask(*PUSH)) and kaggle.asked == []
 
 
 @pytest.mark.parametrize('mistake, words', [(('--model', 'convnet'), 'convnet'), (('--rows', 'first90'), 'first90'), (('--epochs', '0'), 'epochs'), (('--loss', 'mse'), 'loss')])
@@ -325,9 +427,9 @@ def test_what_can_not_run_is_not_pushed(kaggle, ask, mistake, words, tmp_path):
 # Reports
 
 def test_reports(ask, run):
-    result = ask('report', run)
-    assert result.returncode == 0 and '<details>' in (page := (run/'report.html').read_text())
-    for page in (page, ask('report') and (run.parent/'report.html').read_text()):
+    for command in (('report', run), ('report',)): assert ask(*command).returncode == 0
+    assert '<details>' in (run/'report.html').read_text()
+    for page in [(folder/'report.html').read_text() for folder in (run, run.parent)]:
         assert '<script' not in page and 'src="http' not in page and 'href="http' not in page and '@import' not in page
     assert f'<a href="{run.name}/report.html">' in page
     assert read_record(run)
@@ -336,3 +438,11 @@ def test_reports(ask, run):
 def test_reports_of_nothing(ask, run):
     assert 'is no complete run' in error_of(ask('report', 'nowhere'))
     assert 'There is no complete run in empty' in error_of(ask('report', '--out', 'empty'))
+
+
+def test_a_damaged_notebook_is_passed_over(ask, run):
+    shutil.copytree(run, run.with_name('linear-damaged'))
+    (run/'pipeline.ipynb').write_text('{}')
+    assert 'The notebook is damaged' in error_of(ask('report', run))
+    result = ask('report')
+    assert result.returncode == 0 and f'Passed over: {Path("runs")/run.name}' in result.stdout and 'linear-damaged/report.html' in (run.parent/'report.html').read_text()
