@@ -6,10 +6,11 @@
 __all__ = ['SECRETS', 'LIBC', 'end_with_parent', 'LeashedKernel', 'forget_tasks', 'leashed_kernel', 'import_papermill',
            'run_notebook']
 
-# %% ../nbs/17_kernel.ipynb #a8cd5915
+# %% ../nbs/17_kernel.ipynb #eff4861c
 import asyncio
 import contextlib
 import ctypes
+import logging
 import os
 import shutil
 import signal
@@ -93,6 +94,7 @@ def import_papermill() -> ModuleType:
     grammar = 'rfc3987_syntax'
     blocked = sys.modules.setdefault(grammar, None) is None # an import of None fails, and jsonschema goes on without
     import papermill.exceptions
+    logging.getLogger('papermill').addHandler(logging.NullHandler()) # what it would log on stderr, `run_notebook` tells
     if blocked: del sys.modules[grammar]
     return papermill
 

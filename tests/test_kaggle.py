@@ -15,7 +15,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from mnist_kaggle.files import FILES
+from mnist_kaggle.files import FILES, try_lock
 from mnist_kaggle.record import read_record, recorded_name
 
 PROGRAM = Path(sys.executable).with_name('mnist_kaggle')
@@ -183,10 +183,13 @@ def test_an_equal_submission_is_sent_once_unless_forced(kaggle, ask, run):
     assert ask('submit', run, '--force').returncode == 0 and len(kaggle.submissions) == 2 and note_of(run)['ref'] == 101
 
 
-def test_two_submits_at_once_send_one(kaggle, surroundings, run, tmp_path):
-    both = [subprocess.Popen([PROGRAM, 'submit', run], cwd=tmp_path, env=surroundings, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    assert [one.communicate() and one.returncode for one in both] == [0, 0]
-    assert len(kaggle.submissions) == 1
+def test_a_run_is_sent_by_one_program_at_a_time(kaggle, surroundings, run, tmp_path):
+    lock = try_lock(run) # as another program has it
+    process = subprocess.Popen([PROGRAM, 'submit', run], cwd=tmp_path, env={**surroundings, 'PYTHONUNBUFFERED': '1'}, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == f'Another program is busy in {run}: waiting for it.\n' and 'ListSubmissions' not in kaggle.asked
+    os.close(lock)
+    process.communicate()
+    assert process.returncode == 0 and len(kaggle.submissions) == 1
 
 
 @pytest.mark.parametrize('score, is_alarm', [('1.00000', True), ('0.15000', False)])
