@@ -8,8 +8,6 @@ BIN := .venv/bin
 READY := .venv/.ready
 KAGGLE_READY := .venv-kaggle/.ready
 NOTEBOOKS := $(sort $(wildcard nbs/*.ipynb))
-# A warning of torch about fastai's own code, which would stand in the notebooks' outputs.
-QUIET := PYTHONWARNINGS='ignore:`torch.jit.script` is deprecated:FutureWarning'
 
 .PHONY: run test test-faults test-kaggle test-browser audit export check readme notebooks accuracy bench lock
 
@@ -65,7 +63,7 @@ check: export
 notebooks: $(READY)
 	$(BIN)/python -c 'from mnist_kaggle import data, files; import sys; sys.exit(len(data.read_data(files.find_data()).labels) != 42_000 and "Name the competition data in MNIST_KAGGLE_DATA.")'
 	for notebook in $(NOTEBOOKS); do \
-	  echo $$notebook; $(QUIET) $(BIN)/jupyter nbconvert --log-level WARN --to notebook --execute --inplace $$notebook || exit 1; \
+	  echo $$notebook; $(BIN)/jupyter nbconvert --log-level WARN --to notebook --execute --inplace $$notebook || exit 1; \
 	done
 	rm -f nbs/*.csv nbs/*.json nbs/*.safetensors
 	$(BIN)/jupyter nbconvert --log-level WARN --to notebook --inplace $(NOTEBOOKS) \

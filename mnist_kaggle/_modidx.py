@@ -95,6 +95,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'mnist_kaggle.files.given_data': ('files.html#given_data', 'mnist_kaggle/files.py'),
                                     'mnist_kaggle.files.hash_file': ('files.html#hash_file', 'mnist_kaggle/files.py'),
                                     'mnist_kaggle.files.missing_files': ('files.html#missing_files', 'mnist_kaggle/files.py'),
+                                    'mnist_kaggle.files.on_kaggle': ('files.html#on_kaggle', 'mnist_kaggle/files.py'),
                                     'mnist_kaggle.files.open_file': ('files.html#open_file', 'mnist_kaggle/files.py'),
                                     'mnist_kaggle.files.open_unfinished': ('files.html#open_unfinished', 'mnist_kaggle/files.py'),
                                     'mnist_kaggle.files.open_zip': ('files.html#open_zip', 'mnist_kaggle/files.py'),

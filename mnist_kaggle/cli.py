@@ -24,8 +24,8 @@ from fastcore.docments import docments
 from .data import read_data, split_rows
 from .device import resolve_device
 from .files import COMPETITION_SHA256, DataError, data_parameter, find_data, sample_folder
-from .recipes import MODELS, RECIPES, Recipe, get_recipe
 from .kaggle import KaggleError, alone_in, download_data, fetch_or_sample, sign_in
+from .recipes import MODELS, RECIPES, Recipe, get_recipe
 from .record import read_record, run_name
 
 # %% ../nbs/24_cli.ipynb #6fe3f416

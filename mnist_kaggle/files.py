@@ -6,7 +6,7 @@
 __all__ = ['FILES', 'MOST_BYTES', 'COMPETITION_SHA256', 'PIXELS', 'HEADERS', 'SAMPLE_SHA256', 'COMPETITION', 'MOUNTS',
            'DataError', 'try_lock', 'sweep', 'open_unfinished', 'write_file', 'missing_files', 'open_zip', 'open_file',
            'read_file', 'hash_file', 'enlarge', 'to_csv', 'sample_files', 'cache_folder', 'sample_folder',
-           'write_sample', 'given_data', 'data_parameter', 'complete', 'places', 'use_sample', 'find_data']
+           'write_sample', 'given_data', 'data_parameter', 'complete', 'places', 'on_kaggle', 'use_sample', 'find_data']
 
 # %% ../nbs/00_files.ipynb #1907ce10
 import fcntl
@@ -232,9 +232,13 @@ def places() -> Iterator[Path]: # folders or zips that hold the three files
     cached = cache_folder()/COMPETITION
     yield from filter(complete, (*MOUNTS, cached, cached.with_suffix('.zip')))
 
+def on_kaggle() -> bool:
+    "Does this run in a notebook on Kaggle?"
+    return 'KAGGLE_KERNEL_RUN_TYPE' in os.environ
+
 def use_sample() -> Path: # its folder
     "The sample, and a line that can't be missed."
-    advice = ('Attach the competition to this notebook (Add Input).' if 'KAGGLE_KERNEL_RUN_TYPE' in os.environ else
+    advice = ('Attach the competition to this notebook (Add Input).' if on_kaggle() else
               f'Fetch it by `mnist_kaggle data`, put the zip at {cache_folder()/COMPETITION}.zip, or name it in MNIST_KAGGLE_DATA.')
     print(f'*** NO COMPETITION DATA FOUND: using the built-in sample of 1,797 small digits. Its scores mean nothing on Kaggle. {advice} ***')
     return given_data('sample')

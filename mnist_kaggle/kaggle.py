@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from .data import read_data
-from .files import COMPETITION, DataError, cache_folder, complete, try_lock, use_sample
+from .files import COMPETITION, DataError, cache_folder, complete, on_kaggle, try_lock, use_sample
 
 if TYPE_CHECKING: from kaggle.api.kaggle_api_extended import KaggleApi
 
@@ -76,10 +76,10 @@ def kaggle_errors() -> Iterator[None]:
 # %% ../nbs/20_kaggle.ipynb #5e979006
 def sign_in() -> 'KaggleApi':
     "Kaggle's client, signed in; a `KaggleError` where there are no credentials, or they are refused."
-    found, on_kaggle = find_credentials(), 'KAGGLE_KERNEL_RUN_TYPE' in os.environ
-    if on_kaggle and not importlib.util.find_spec('fastkaggle'):
+    found = find_credentials()
+    if on_kaggle() and not importlib.util.find_spec('fastkaggle'):
         raise KaggleError('In a notebook on Kaggle, attach the competition (Add Input). To sign in from there, install fastkaggle, and put kaggle_username and kaggle_key into the secrets.')
-    if not found and not on_kaggle: raise KaggleError(f'There are no Kaggle credentials. {HOW_TO_SIGN_IN}')
+    if not found and not on_kaggle(): raise KaggleError(f'There are no Kaggle credentials. {HOW_TO_SIGN_IN}')
     from fastkaggle import import_kaggle
     said = StringIO()
     try:
@@ -88,7 +88,7 @@ def sign_in() -> 'KaggleApi':
         if getattr(error, 'name', 'exit') != 'exit': raise
         raise KaggleError(f'Kaggle does not accept what is in {found}. {HOW_TO_SIGN_IN}') from None
     except Exception as error:
-        if not on_kaggle: raise
+        if not on_kaggle(): raise
         raise KaggleError(f'The secrets of this notebook can\'t be had: {error}') from None # of whatever kind Kaggle's own module has
     for line in dict.fromkeys(said.getvalue().splitlines()): print(line, file=sys.stderr)
     return api

@@ -6,8 +6,7 @@
 __all__ = ['SubmissionError', 'make_submission', 'check_ids_in_order', 'check_submission', 'read_submission', 'write_submission',
            'raw_images', 'check_origin', 'how_to_submit']
 
-# %% ../nbs/15_submission.ipynb #2a6c09c3
-import os
+# %% ../nbs/15_submission.ipynb #530667e5
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 
 from .data import DigitData
 from .evaluation import get_logits
-from .files import HEADERS, DataError, open_file, read_file, to_csv, write_file
+from .files import HEADERS, DataError, on_kaggle, open_file, read_file, to_csv, write_file
 from .parse import parse_csv
 
 # %% ../nbs/15_submission.ipynb #f6afba88
@@ -117,6 +116,6 @@ def how_to_submit(
 ) -> str:
     "The steps that are left."
     if not competition: return "This is not the competition's data: submission.csv is not for Kaggle."
-    if 'KAGGLE_KERNEL_RUN_TYPE' not in os.environ: return f'Hand it in: mnist_kaggle submit {folder} (of a batch run: its folder)'
+    if not on_kaggle(): return f'Hand it in: mnist_kaggle submit {folder} (of a batch run: its folder)'
     return ('Hand it in:\n1. Save Version, with Save & Run All, unless that is what runs now.\n2. When it has ended, open the version and its Output.\n'
             '3. Choose submission.csv there, and click Submit to Competition.')

@@ -35,11 +35,9 @@ WATCH_BARS = '''() => {
 }'''
 
 # JupyterLab shows an error as it shows any text on stderr, so its model of the notebook is asked, which `--expose-app-in-browser` lets us do.
-ERRORS = '''jupyterapp.shell.currentWidget.content.model.toJSON().cells.filter(cell => cell.cell_type == 'code').flatMap((cell, i) =>
-    cell.outputs.filter(output => output.output_type == 'error').map(error => [i, `${error.ename}: ${error.evalue}`]))'''
-
-WARNINGS = '''jupyterapp.shell.currentWidget.content.model.toJSON().cells.filter(cell => cell.cell_type == 'code').flatMap((cell, i) =>
-    cell.outputs.filter(output => output.name == 'stderr').map(output => [i, [output.text].flat().join('')]))'''
+CODE_CELLS = "jupyterapp.shell.currentWidget.content.model.toJSON().cells.filter(cell => cell.cell_type == 'code')"
+ERRORS = CODE_CELLS + '''.flatMap((cell, i) => cell.outputs.filter(output => output.output_type == 'error').map(error => [i, `${error.ename}: ${error.evalue}`]))'''
+WARNINGS = CODE_CELLS + '''.flatMap((cell, i) => cell.outputs.filter(output => output.name == 'stderr').map(output => [i, [output.text].flat().join('')]))'''
 
 # Nothing more will happen: each cell has its number, or one failed, or JupyterLab asks something, as when a kernel died.
 IS_DONE = f'''() => document.querySelector('.jp-Dialog') || {ERRORS}.length
