@@ -62,8 +62,8 @@ def notebook_sha256(
 
 # %% ../nbs/16_record.ipynb #0d352ed5
 def git_state() -> dict[str, str|bool|None]: # commit, and whether the tree has no changes; both None outside of a checkout
-    "The commit of the checkout that the library is in."
-    def git(*arguments): return subprocess.run(['git', '-C', PACKAGE, *arguments], capture_output=True, text=True, check=True).stdout
+    "The commit of the checkout that the library is in. Git is told to lock nothing: a run that is killed would leave its lock behind."
+    def git(*arguments): return subprocess.run(['git', '--no-optional-locks', '-C', PACKAGE, *arguments], capture_output=True, text=True, check=True).stdout
     try:
         git('ls-files', '--error-unmatch', '__init__.py') # else it is installed below somebody else's checkout
         return {'commit': git('rev-parse', 'HEAD').strip(), 'clean': not git('status', '--porcelain', ':/')}
