@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FILES', 'MOST_BYTES', 'COMPETITION_SHA256', 'PIXELS', 'HEADERS', 'SAMPLE_SHA256', 'COMPETITION', 'MOUNTS',
-           'DataError', 'try_lock', 'sweep', 'open_unfinished', 'write_file', 'missing_files', 'open_zip', 'open_file',
-           'read_file', 'hash_file', 'enlarge', 'to_csv', 'sample_files', 'cache_folder', 'sample_folder',
+           'DataError', 'try_lock', 'remove_unfinished', 'open_unfinished', 'write_file', 'missing_files', 'open_zip',
+           'open_file', 'read_file', 'hash_file', 'enlarge', 'to_csv', 'sample_files', 'cache_folder', 'sample_folder',
            'write_sample', 'given_data', 'data_parameter', 'complete', 'places', 'on_kaggle', 'use_sample', 'find_data']
 
 # %% ../nbs/00_files.ipynb #1907ce10
@@ -44,14 +44,14 @@ def try_lock(
         return None
     return descriptor
 
-def sweep(
+def remove_unfinished(
     folder: Path, # it need not exist
     pattern: str # of the names that unfinished things have there
 ) -> None:
     "Remove what programs that were killed left unfinished; what living ones hold stays."
     for path in folder.glob(pattern):
         try: descriptor = try_lock(path)
-        except FileNotFoundError: continue # its maker has finished it, or another sweep was faster
+        except FileNotFoundError: continue # its maker has finished it, or another process was faster
         if descriptor is None: continue
         if path.is_dir(): shutil.rmtree(path, ignore_errors=True)
         else: path.unlink(missing_ok=True)
@@ -60,12 +60,12 @@ def sweep(
 def open_unfinished(
     path: Path # of the file to be
 ) -> BinaryIO: # a new file beside it, locked
-    "Open a temporary file, after sweeping away older ones of the same name."
-    sweep(path.parent, f'.{glob.escape(path.name)}.*.part')
+    "Open a temporary file, after removing older ones of the same name."
+    remove_unfinished(path.parent, f'.{glob.escape(path.name)}.*.part')
     while True:
         file = path.with_name(f'.{path.name}.{secrets.token_hex(4)}.part').open('xb')
         fcntl.flock(file, fcntl.LOCK_EX)
-        if os.fstat(file.fileno()).st_nlink: return file # else a sweep came between opening and locking
+        if os.fstat(file.fileno()).st_nlink: return file # else it was removed between opening and locking
         file.close()
 
 def write_file(

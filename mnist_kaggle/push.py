@@ -23,10 +23,10 @@ import nbformat
 
 from .files import COMPETITION, write_file
 from .kaggle import Answer, KaggleError, kaggle_errors, wait_for
-from .kernel import import_papermill
+from .kernel import RunError, import_papermill
 from .recipes import get_recipe
 from .record import PACKAGE, PIPELINE, RESULTS, library_sha256, read_record, recorded_name
-from .run import RunError, find_problem, keep_failed, publish, staging_folder
+from .run import failed_notebook, find_problem, keep_failed, publish, staging_folder
 
 if TYPE_CHECKING: from kaggle.api.kaggle_api_extended import KaggleApi
 
@@ -224,7 +224,7 @@ def keep_failure(
         except KaggleError as error: return f'What it left on Kaggle could not be fetched. {error}'
         log = failed.with_name(f'{failed.name}-failed.log')
         if (staging/'kaggle.log').exists(): (staging/'kaggle.log').replace(log)
-        return keep_failed(staging/'pipeline.ipynb', problem, failed.with_name(f'{failed.name}-failed.ipynb')) + (f' The log is {log}.' if log.exists() else '')
+        return keep_failed(staging/'pipeline.ipynb', problem, failed_notebook(failed)) + (f' The log is {log}.' if log.exists() else '')
 
 def follow(
     api: 'KaggleApi', # signed in

@@ -66,6 +66,7 @@ class Recipe:
     norm: bool = False # batch normalisation; in 'conv' alone
     standardise: bool = False # pixels to the training rows' mean 0 and standard deviation 1, else 0 to 1
     augment: typing.Literal['none', 'shift', 'affine'] = 'none' # random changes of the training images
+    tta: int = 0 # test-time augmentation: changed copies of each image that the net is asked about too
     seed: int = 0 # of parameters, order and changes
     threads: int = 1 # torch's, on the CPU; another number gives other roundings
     device: typing.Literal['auto', 'cpu', 'cuda'] = 'auto' # 'auto': CUDA where it can be used, else the CPU
@@ -75,6 +76,7 @@ class Recipe:
     def __post_init__(self):
         for field in fields(self): check_field(field.name, field.type, getattr(self, field.name))
         for name, most in (('epochs', 100_000), ('batch_size', 100_000), ('threads', 1024)): check_range(name, getattr(self, name), 1, most)
+        check_range('tta', self.tta, 0, 1000)
         check_range('seed', self.seed, 0, 2**32 - 1)
         if not 0 < self.lr < float('inf'): raise ValueError(f'lr must be above 0 and finite, not {self.lr}.')
         if (self.head == 'logits') != (self.loss == 'cross_entropy'):

@@ -99,12 +99,14 @@ def check_origin(
     submission: pd.DataFrame, # columns ImageId, Label
     net: nn.Module, # from float [b, 1, 28, 28] to [b, 10] or [b, 1]
     source: Path, # a folder or a zip
+    tta: int = 0, # copies, see `get_logits`
+    seed: int = 0, # of the copies
     n: int = 100 # rows to compare, evenly spread
 ) -> None:
     "A `SubmissionError` unless the labels are what the net says of the test rows in the file."
     places = np.unique(np.linspace(0, len(submission) - 1, n).astype(int))
     ids, labels = submission.ImageId.to_numpy()[places], submission.Label.to_numpy()[places]
-    logits = get_logits(net, raw_images(source, (ids - 1).tolist())).numpy()
+    logits = get_logits(net, raw_images(source, (ids - 1).tolist()), tta, seed).numpy()
     wrong = np.flatnonzero(logits[np.arange(len(labels)), labels] < logits.max(axis=1) - 0.01)
     if len(wrong): raise SubmissionError(f'{len(wrong)} of {len(labels)} labels looked at are not what the net says of test.csv: '
                                          f'id {ids[wrong[0]]} has {labels[wrong[0]]}, and the net says {logits[wrong[0]].argmax()}.')

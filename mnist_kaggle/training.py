@@ -141,11 +141,13 @@ def plot_history(
     "Learning rate by step, losses and accuracy by epoch."
     import matplotlib.pyplot as plt
     history = get_history(learn).set_index('epoch')
-    figure, axes = plt.subplots(1, 3, figsize=(10, 2.6), dpi=60, layout='constrained')
+    figure, axes = plt.subplots(1, 3, figsize=(10, 2.6), dpi=60, gridspec_kw={'wspace': 0.3})
     axes[0].plot(learn.recorder.lrs)
     axes[0].set(xlabel='step', title='learning rate')
-    history[['train_loss', 'valid_loss']].plot(ax=axes[1], title='loss', marker='.')
-    if history.accuracy.isna().all(): axes[2].set_title('no validation rows, no accuracy')
-    else: history[['accuracy']].plot(ax=axes[2], title='validation accuracy', marker='.', legend=False)
+    axes[1].plot(history[['train_loss', 'valid_loss']], marker='.', label=['train_loss', 'valid_loss'])
+    axes[1].legend()
+    axes[1].set(xlabel='epoch', title='loss')
+    axes[2].plot(history.accuracy, marker='.')
+    axes[2].set(xlabel='epoch', title='no validation rows, no accuracy' if history.accuracy.isna().all() else 'validation accuracy')
     plt.close(figure) # it is shown once, as the value of its cell
     return figure

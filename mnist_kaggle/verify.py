@@ -6,9 +6,7 @@
 __all__ = ['data_sha256', 'candidates', 'find_recorded_data', 'recorded_parameters', 'reasons', 'differences', 'compare_answers',
            'verify']
 
-# %% ../nbs/19_verify.ipynb #cba5aa7b
-import os
-import tempfile
+# %% ../nbs/19_verify.ipynb #8246bf16
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -16,10 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from .device import cuda_problem
-from .files import FILES, DataError, data_parameter, given_data, hash_file, places, sweep
+from .files import FILES, DataError, data_parameter, given_data, hash_file, places
+from .kernel import RunError
 from .recipes import Recipe
 from .record import RecordError, read_record
-from .run import UNFINISHED, RunError, execute, staging_folder
+from .run import execute, scratch_folder
 from .submission import read_submission
 
 # %% ../nbs/19_verify.ipynb #3efe8f2b
@@ -82,7 +81,7 @@ def differences(
     new: dict # record of the same run made again
 ) -> list[str]: # names of files and metrics
     "What came out otherwise."
-    files = [name for name in ('submission.csv', 'model.safetensors', 'logits.safetensors') if old['files'][name] != new['files'][name]]
+    files = [name for name in ('submission.csv', 'model.safetensors', 'logits.safetensors') if old['files'].get(name) != new['files'].get(name)]
     return files + [name for name in new['metrics'] if old['metrics'].get(name) != new['metrics'][name]]
 
 # %% ../nbs/19_verify.ipynb #57565bb1
@@ -107,10 +106,8 @@ def verify(
     try: old = read_record(folder)
     except RecordError as error: return 1, str(error)
     name = Path(folder).resolve().name
-    home = Path(tempfile.gettempdir())/f'mnist_kaggle-{os.getuid()}'
-    sweep(home, f'.*{UNFINISHED}')
     try:
-        with staging_folder(home/name) as scratch:
+        with scratch_folder(name) as scratch:
             new = execute(recorded_parameters(old, find_recorded_data(old, data)), scratch/name)
             if not (changed := differences(old, new)): return 0, f'{folder} came out the same again, byte for byte.'
             theirs, ours = [read_submission(place/'submission.csv').Label.to_numpy() for place in (Path(folder), scratch/name)]
