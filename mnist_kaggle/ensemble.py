@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['read_members', 'common_split', 'stored_logits', 'validation_logits', 'accuracy_row', 'members_table', 'average',
-           'ensemble_record', 'make_ensemble', 'verify_ensemble', 'sweep_members', 'find_members']
+           'ensemble_record', 'make_ensemble', 'is_ensemble', 'verify_ensemble', 'sweep_members', 'find_members']
 
 # %% ../nbs/28_ensemble.ipynb #fcb0195b
 import json
@@ -158,7 +158,14 @@ def make_ensemble(
         publish(staging, folder)
     return folder, members_table(records, right, metrics['valid_rows'])
 
-# %% ../nbs/28_ensemble.ipynb #ec2dcfdb
+# %% ../nbs/28_ensemble.ipynb #e258bb97
+def is_ensemble(
+    folder: str|Path # of a run or an ensemble
+) -> bool: # False where it is neither
+    "Whether a folder's record names members."
+    try: return 'members' in read_record(folder)
+    except RecordError: return False
+
 def verify_ensemble(
     folder: str|Path, # of an ensemble
     data: str|None = None # a folder, Kaggle's zip, or the word 'sample'; None searches

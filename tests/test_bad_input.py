@@ -5,7 +5,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from mnist_kaggle.cli import plan_runs
+from mnist_kaggle.commands import plan_runs
 from mnist_kaggle.data import read_data
 from mnist_kaggle.files import DataError
 from mnist_kaggle.parse import find_fault, parse_bytes
