@@ -173,7 +173,7 @@ def sweep(table, data, out, scheduler, time_limit, **values):
             except KeyboardInterrupt:
                 click.echo('Stopped. The runs that have ended are kept, and the same command goes on from them.')
                 raise
-    if found.error.isna().any(): click.echo(summarise(found).to_string(float_format='%.4f', na_rep='-'))
+    if found.error.isna().any(): click.echo(summarise(found).to_string(float_format='%.4f', na_rep='-', formatters=dict.fromkeys(['training seconds', 'seconds'], '{:.1f}'.format)))
     click.echo(f'{out/"sweep.csv"} has every run, {out/"sweep.png"} accuracy against time.')
     if failed := int(found.error.notna().sum()): raise click.ClickException(f'{failed} of {len(found)} runs failed: {", ".join(found.run[found.error.notna()])}')
 

@@ -129,6 +129,7 @@ class Sweep:
         name = event[1]['run']
         self.tries[name] += 1
         self.progress.start(name)
+        if self.tries[name] > 1: self.progress.bar.write(f'{name} is begun once more, since its worker or its kernel died.')
         if self.tries[name] > MOST_TRIES: await self.client.cancel([self.pending[name]], asynchronous=True)
 
     def settle(self,
