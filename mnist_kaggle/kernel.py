@@ -95,6 +95,9 @@ def leashed_kernel(
     if minutes is not None: timer.start()
     KERNELS.add(kernel)
     try: yield kernel
+    except (KeyboardInterrupt, SystemExit):
+        ensure_event_loop().set_exception_handler(lambda loop, context: None) # or asyncio would tell of the task that was interrupted
+        raise
     finally:
         KERNELS.remove(kernel)
         timer.cancel()

@@ -123,22 +123,16 @@ def test_one_run_fails_and_the_others_end_well(command, tmp_path, small):
     assert before == {path: path.stat().st_mtime_ns for path in before}
 
 
-def test_a_run_of_a_sweep_is_the_run_of_the_command(start, command, tmp_path):
-    process = start('--model', 'linear', '--epochs', '1')
-    assert process.wait(PATIENTLY) == 0, process.stderr.read()
-    name, = runs_in(tmp_path/'runs')
-    assert command('run', '--data', 'sample', '--model', 'linear', '--epochs', '1', '--out', 'other', cwd=tmp_path).returncode == 0
-    for file in read_record(tmp_path/'runs'/name)['files']:
-        if file != 'history.csv': assert (tmp_path/'runs'/name/file).read_bytes() == (tmp_path/'other'/name/file).read_bytes()
-    settings = [read_record(tmp_path/place/name)['device'] for place in ('runs', 'other')]
-    assert settings[0] == settings[1] # dask's own environment did not come through
-
-
-def test_a_kernel_that_is_killed_once(start, tmp_path):
-    process = start('--model', 'linear', '--epochs', '1', '--seed', '0-1')
+def test_a_kernel_that_is_killed_once_and_a_run_like_that_of_the_command(start, command, tmp_path):
+    process, out = start('--model', 'linear', '--epochs', '1', '--seed', '0-1'), tmp_path/'runs'
     wait_until(lambda: kernels(process))[0].kill()
     assert process.wait(PATIENTLY) == 0, process.stderr.read()
-    assert process.stdout.read().count('begun once more') == 1 and len(runs_in(tmp_path/'runs')) == 2 and not leftovers(tmp_path/'runs')
+    assert process.stdout.read().count('begun once more') == 1 and len(runs_in(out)) == 2 and not leftovers(out)
+    assert command('run', '--data', 'sample', '--model', 'linear', '--epochs', '1', '--out', 'other', cwd=tmp_path).returncode == 0
+    (name, theirs), = runs_in(tmp_path/'other').items()
+    for file in theirs['files']:
+        if file != 'history.csv': assert (out/name/file).read_bytes() == (tmp_path/'other'/name/file).read_bytes()
+    assert read_record(out/name)['device'] == theirs['device'] # dask's own environment did not come through
 
 
 def test_a_kernel_that_always_dies(start, tmp_path):
@@ -223,7 +217,7 @@ def test_a_cluster_without_a_shared_disk(dask, start, small, tmp_path, environme
     kept = {name: next((tmp_path/name/'cache').glob(f'**/{place}/test.csv')) for name in ('one', 'two', 'three')}
     assert all(path.read_bytes() == (small/'test.csv').read_bytes() for path in kept.values())
     before = kept['three'].stat().st_mtime_ns
-    for name in runs_in(out): assert verify(out/name, str(small))[0] == 0
+    assert verify(out/next(iter(runs_in(out))), str(small))[0] == 0
     again = start('--model', 'linear', '--epochs', '1', '--seed', '4', '--scheduler', dask.address, data=small)
     assert again.wait(PATIENTLY) == 0, again.stderr.read()
     assert kept['three'].stat().st_mtime_ns == before # the data was there

@@ -141,7 +141,7 @@ def take_picture(page, path, most=15_000):
     notebook.screenshot(path=path)
 
 
-@pytest.fixture(scope='module', params=NOTEBOOKS)
+@pytest.fixture(scope='module', params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in NOTEBOOKS]) # what is asked of a notebook is asked in one process
 def ran(request, lab, open_page):
     "What a notebook's page holds after all cells ran: `cells` as they are shown, `stored` as they are in the checkout, and what went wrong."
     path = lab.notebooks/f'{request.param}.ipynb'

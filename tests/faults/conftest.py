@@ -18,15 +18,22 @@ def count():
     return add
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    "One of xdist's processes has ended."
+    for fault, n in getattr(node, 'workeroutput', {}).get('counts', {}).items(): COUNTS[fault] = COUNTS.get(fault, 0) + n
+
+
 def pytest_runtest_logreport(report):
     if report.when == 'call' or report.outcome != 'passed': OUTCOMES[report.outcome] += 1
 
 
 def pytest_sessionfinish(session):
+    if hasattr(session.config, 'workeroutput'): session.config.workeroutput['counts'] = COUNTS # this is one of xdist's processes
     path = session.config.getoption('--table', None)
-    if not path: return
+    if not path or hasattr(session.config, 'workeroutput'): return
     if set(OUTCOMES) - {'passed'}: return print(f'\n{path} is not written: {dict(OUTCOMES)}')
-    rows = [f'| {fault} | {n:,} | 0 | 0 |' for fault, n in COUNTS.items()]
+    rows = [f'| {fault} | {n:,} | 0 | 0 |' for fault, n in sorted(COUNTS.items(), key=lambda item: item[0].lower())]
     total = f'| **all** | **{sum(COUNTS.values()):,}** | **0** | **0** |'
     head = ['# Faults', '', 'What was done to runs and files, how often, and what came of it. `make test-faults` does it all again and writes this table; it is written',
             'only where every one ended as it must: the same command, given again, comes to the same bytes as an undisturbed run, and nothing that is damaged or', 'half-written is taken for a result.', '',
