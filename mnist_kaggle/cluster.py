@@ -50,7 +50,7 @@ def local_client(
 ) -> Iterator[Client]:
     "Workers on this machine, gone at the end of the block. What they have in memory and on disk goes with them."
     logging.getLogger('distributed').setLevel(logging.CRITICAL) # a worker's end is told by the sweep
-    settings = {'distributed.nanny.pre-spawn-environ': {}, 'distributed.scheduler.allowed-failures': MOST_TRIES - 1}
+    settings = {'distributed.nanny.pre-spawn-environ': {}, 'distributed.scheduler.allowed-failures': MOST_TRIES - 1, 'distributed.worker.profile.enabled': False}
     with scratch_folder('workers') as folder, dask.config.set(settings):
         scheduler = {'cls': Scheduler, 'options': {'host': '127.0.0.1', 'port': 0, 'dashboard': False}}
         workers = {i: {'cls': Nanny, 'options': {'nthreads': 1, 'host': '127.0.0.1', 'env': environment, 'local_directory': str(folder), 'dashboard': False, 'memory_limit': 0, 'silence_logs': logging.CRITICAL}}
