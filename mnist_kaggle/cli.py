@@ -61,7 +61,7 @@ def show_score(
     from mnist_kaggle.submit import find_alarm
     if note['status'] == 'pending': return click.echo('It has no score yet: `mnist_kaggle scores` tells it later.')
     if note['status'] == 'error': raise click.ClickException(f"Kaggle refused the submission of {run}: {note['error'] or 'no reason is given'}")
-    expected = 'nothing was to be expected, since all rows were trained on' if note['least_score'] is None else f"to expect was {note['least_score']:.4f} to {note['most_score']:.4f}"
+    expected = 'no score was to be expected' if note['least_score'] is None else f"to expect was {note['least_score']:.4f} to {note['most_score']:.4f}"
     click.echo(f"{run} scored {note['public_score']}; {expected}.")
     if alarm := find_alarm(note): click.secho(f'*** {alarm} ***', fg='red', bold=True)
 

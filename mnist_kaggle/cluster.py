@@ -4,17 +4,20 @@
 
 # %% auto #0
 __all__ = ['MOST_TRIES', 'PATIENCE', 'visible_gpus', 'worker_environments', 'local_client', 'ask_scheduler', 'remote_client',
-           'identity', 'compare_identity', 'check_workers', 'worker_device', 'data_folder', 'lacks_data', 'keep_data',
-           'send_data']
+           'identity', 'compare_identity', 'check_workers', 'worker_device', 'data_folder', 'has_data', 'look_for_data',
+           'keep_data', 'send_data']
 
-# %% ../nbs/25_cluster.ipynb #19b876d1
+# %% ../nbs/25_cluster.ipynb #03e88844
 import asyncio
 import contextlib
+import json
 import logging
 import os
+import platform
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 
@@ -52,7 +55,7 @@ def local_client(
     logging.getLogger('distributed').setLevel(logging.CRITICAL) # a worker's end is told by the sweep
     settings = {'distributed.nanny.pre-spawn-environ': {}, 'distributed.scheduler.allowed-failures': MOST_TRIES - 1, 'distributed.worker.profile.enabled': False}
     with scratch_folder('workers') as folder, dask.config.set(settings):
-        scheduler = {'cls': Scheduler, 'options': {'host': '127.0.0.1', 'port': 0, 'dashboard': False}}
+        scheduler = {'cls': Scheduler, 'options': {'host': '127.0.0.1', 'port': 0, 'dashboard': False, 'dashboard_address': '127.0.0.1:0'}}
         workers = {i: {'cls': Nanny, 'options': {'nthreads': 1, 'host': '127.0.0.1', 'env': environment, 'local_directory': str(folder), 'dashboard': False, 'memory_limit': 0, 'silence_logs': logging.CRITICAL}}
                    for i, environment in enumerate(environments)}
         with SpecCluster(workers, scheduler, silence_logs=logging.CRITICAL) as cluster, Client(cluster) as client: yield client
@@ -118,14 +121,20 @@ def data_folder(
     digests: dict[str, str] # sha256 of each data file
 ) -> Path: # in this machine's cache; it need not exist
     "Where a worker keeps data."
-    return cache_folder()/f"sent-{digests['train.csv'][:12]}-{digests['test.csv'][:12]}"
+    return cache_folder()/f'sent-{sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()[:16]}'
 
-def lacks_data(
+def has_data(
     digests: dict[str, str] # sha256 of each data file
 ) -> bool:
-    "Whether data is not in this machine's cache, or is damaged there."
-    try: return {name: hash_file(data_folder(digests), name) for name in FILES} != digests
-    except (OSError, DataError): return True
+    "Whether data is in this machine's cache, and whole."
+    try: return {name: hash_file(data_folder(digests), name) for name in FILES} == digests
+    except (OSError, DataError): return False
+
+def look_for_data(
+    digests: dict[str, str] # sha256 of each data file
+) -> tuple[str, bool]: # the machine and the folder; whether it is there
+    "Which cache this worker has, and whether data is in it."
+    return f'{platform.node()}:{data_folder(digests)}', has_data(digests)
 
 def keep_data(
     digests: dict[str, str], # sha256 of each data file
@@ -139,9 +148,11 @@ def send_data(
     source: Path, # a folder or a zip
     digests: dict[str, str] # sha256 of each data file
 ) -> int: # bytes that were sent, for all workers together
-    "Send data to the workers that lack it."
-    lacking = [address for address, lacks in client.run(lacks_data, digests).items() if lacks]
+    "Send data to each cache that lacks it, by one of the workers that have this cache; a `SweepError` where it can't be kept there."
+    found = client.run(look_for_data, digests, on_error='return')
+    lacking = {cache: address for address, (cache, has) in ((a, answer) for a, answer in found.items() if isinstance(answer, tuple)) if not has}
     if not lacking: return 0
     contents = {name: zlib.compress(read_file(source, name), 1) for name in FILES}
-    client.run(keep_data, digests, contents, workers=lacking)
+    for address, error in client.run(keep_data, digests, contents, workers=list(lacking.values()), on_error='return').items():
+        if isinstance(error, OSError): raise SweepError(f"The worker {address} can't keep the data in its cache ({error}). Make room there.")
     return sum(map(len, contents.values())) * len(lacking)

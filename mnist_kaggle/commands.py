@@ -168,7 +168,7 @@ def sweep(table, data, out, scheduler, time_limit, **values):
         labels = read_data(source).labels
         for rows in {job.rows for job in jobs}: split_rows(labels, rows)
         gpus = visible_gpus() if not scheduler and any(job.recipe.device != 'cpu' for job in jobs) else []
-        with remote_client(scheduler) if scheduler else local_client(worker_environments(max(job.recipe.threads for job in jobs), gpus)) as client:
+        with remote_client(scheduler) if scheduler else local_client(worker_environments(max(job.recipe.threads for job in jobs), gpus)[:len(jobs)]) as client:
             try: found = run_sweep(client, jobs, source, out, time_limit)
             except KeyboardInterrupt:
                 click.echo('Stopped. The runs that have ended are kept, and the same command goes on from them.')
@@ -187,7 +187,7 @@ def ensemble(runs, top, data, out):
     "Average the probabilities of RUNS, folders of runs or of a sweep, into a submission with a record of its own."
     from mnist_kaggle.ensemble import find_members, make_ensemble
     with one_line():
-        folder, table = make_ensemble(find_members(list(runs), top), out, data)
+        folder, table = make_ensemble(find_members(list(runs), top), out, data, top)
         record = read_record(folder)
     say_fate(folder, record)
     rows = record['parameters']['rows']

@@ -148,7 +148,7 @@ def parse_fold(
     rows: str # 'fold-K-of-N'
 ) -> tuple[int, int]: # K, N
     "The numbers in 'fold-K-of-N'; a `ValueError` for anything else."
-    found = re.fullmatch(r'fold-(\d+)-of-(\d+)', rows)
+    found = re.fullmatch(r'fold-([1-9]\d*)-of-([1-9]\d*)', rows)
     fold, folds = map(int, found.groups()) if found else (0, 0)
     if not 1 <= fold <= folds or folds < 2:
         raise ValueError(f"rows {rows!r} is none of 'first80', 'all' and 'fold-K-of-N' with K from 1 to N, N at least 2.")

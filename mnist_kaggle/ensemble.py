@@ -22,7 +22,8 @@ from .data import DigitData, parse_fold, read_data, split_rows
 from .device import device_name, processor_name
 from .evaluation import mean_logits
 from .expectation import accuracy_interval, check_shares, expected_score
-from .files import DataError, write_file
+from .files import write_file
+from .kernel import RunError
 from .record import PACKAGES, RecordError, Stopwatch, git_state, hash_results, library_sha256, read_record, record_sha256, recorded_name, save_logits, versions
 from .run import publish, scratch_folder, staging_folder
 from .submission import check_submission, make_submission, read_submission, write_submission
@@ -37,7 +38,7 @@ def read_members(
     results = [record['files']['logits.safetensors'] for record in records.values()]
     for (folder, record), result in zip(records.items(), results):
         if 'members' in record: raise RecordError(f'{folder} is an ensemble: name its members instead.')
-        if results.count(result) > 1: raise RecordError(f'{folder} has the same logits as another member: the same run twice makes no ensemble.')
+        if results.count(result) > 1: raise RecordError(f'{folder} has the same logits as another member: the same answers would count twice.')
     if len(folders) != len(records) or len(records) < 2: raise RecordError('An ensemble has at least two members, each of them once.')
     return records
 
@@ -119,14 +120,15 @@ def ensemble_record(
     out: Path, # the folder for the ensemble's folder
     folder: Path, # that holds its files
     metrics: dict,
-    watch: Stopwatch # from the start
+    watch: Stopwatch, # from the start
+    top: int|None # so many were chosen by their validation accuracy
 ) -> dict:
     "The record of an ensemble."
     members = [{'run': member.resolve().name, 'path': os.path.relpath(member.resolve(), out.resolve()), 'logits': record['files']['logits.safetensors']} for member, record in records.items()]
     one = next(iter(records.values()))
     record = {
         'model': 'ensemble',
-        'parameters': {'rows': common_split(records), 'logits': sorted(member['logits'] for member in members)},
+        'parameters': {'rows': common_split(records), 'top': top, 'logits': sorted(member['logits'] for member in members)},
         'members': members,
         'data': one['data'],
         'code': {'library': library_sha256(), 'notebook': None, **git_state()},
@@ -143,7 +145,8 @@ def ensemble_record(
 def make_ensemble(
     folders: list[Path], # of runs
     out: Path, # the folder for the ensemble's folder
-    source: str|None = None # the members' data; None searches
+    source: str|None = None, # the members' data; None searches
+    top: int|None = None # so many were chosen from a sweep by their validation accuracy; None where they were not
 ) -> tuple[Path, pd.DataFrame]: # the ensemble's folder; from `members_table`
     "Average runs into a folder with a submission and a record."
     watch, records = Stopwatch(), read_members(folders)
@@ -152,7 +155,7 @@ def make_ensemble(
     with staging_folder(out/'ensemble') as staging:
         metrics, right = average(records, data, staging)
         watch.lap('average')
-        record = ensemble_record(records, out, staging, metrics, watch)
+        record = ensemble_record(records, out, staging, metrics, watch, top)
         write_file(staging/'run.json', json.dumps(record, indent=1).encode())
         folder = out/recorded_name(record)
         publish(staging, folder)
@@ -185,7 +188,7 @@ def verify_ensemble(
             new = read_record(made)
             if not (changed := differences(old, new)): return 0, f'{folder} came out the same again, byte for byte.'
             answers = compare_answers(*(read_submission(place/'submission.csv').Label.to_numpy() for place in (folder, made)), old, new)
-    except (DataError, RecordError) as error: return 2, f"{folder} can't be made again here: {error}"
+    except (RunError, ValueError, OSError) as error: return 2, f"{folder} can't be made again here: {error}"
     because = reasons(old, new)
     return (3 if because else 1), '\n'.join([f'{folder} came out otherwise. What differs: {", ".join(changed)}.', answers, *because])
 
@@ -202,6 +205,7 @@ def sweep_members(
         return [folder/run for run in table.run]
     found = table[table.error.isna()]
     if not 2 <= top <= len(found): raise RecordError(f'--top must be from 2 to the {len(found)} runs of the sweep in {folder}, not {top}.')
+    if found.rows.nunique() > 1: raise RecordError(f'--top has nothing to go by: the runs of the sweep in {folder} were validated on different rows.')
     if found.accuracy.isna().any(): raise RecordError(f'--top has nothing to go by: some runs of the sweep in {folder} were trained on all rows.')
     return [folder/run for run in found.sort_values('accuracy', ascending=False, kind='stable').run[:top]]
 

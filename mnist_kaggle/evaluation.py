@@ -38,8 +38,8 @@ def get_logits(
     dataset, matrices = DigitDataset(images, device=next(net.parameters()).device), tta_matrices(tta, seed)
     net.eval()
     def ask(xb):
-        copies = [xb, *(warp(xb, matrix.expand(len(xb), 2, 3)) for matrix in matrices)]
-        return mean_logits(torch.stack([as_logits(net(copy)) for copy in copies]))
+        copies = (warp(xb, matrix.expand(len(xb), 2, 3)) for matrix in matrices)
+        return mean_logits(torch.stack([as_logits(net(xb)), *(as_logits(net(copy)) for copy in copies)]))
     with torch.no_grad(): batches = [ask(*dataset[i:i + 1000]).cpu() for i in range(0, len(dataset), 1000)]
     return torch.cat([torch.empty(0, 10), *batches])
 

@@ -6,14 +6,13 @@
 __all__ = ['KINDS', 'WORDS', 'MOST_JOBS', 'SweepError', 'parse_value', 'parse_range', 'parse_values', 'combine',
            'read_parameters', 'Job', 'make_job', 'make_jobs', 'on_device', 'job_name', 'job_parameters']
 
-# %% ../nbs/24_jobs.ipynb #2fa9f6d6
+# %% ../nbs/24_jobs.ipynb #27289a2d
+import csv
 import itertools
 import math
 import re
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-
-import pandas as pd
 
 from .recipes import Recipe, get_recipe
 from .record import run_name
@@ -24,7 +23,7 @@ class SweepError(ValueError):
 
 KINDS = {'model': str, 'rows': str, **{field.name: field.type for field in fields(Recipe)[1:]}} # of a run's parameters
 WORDS = {'true': True, 'false': False}
-MOST_JOBS = 100_000
+MOST_JOBS = 10_000
 
 def parse_value(
     name: str, # one of `KINDS`
@@ -68,14 +67,18 @@ def read_parameters(
     path: Path # a CSV
 ) -> list[dict[str, object]]: # a row of parameters for each line; what is empty is left out
     "Rows of parameters from a CSV; a `SweepError` names the column or the row that is wrong."
-    try: table = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
-    except (OSError, ValueError) as error: raise SweepError(f"{path} can't be read as a CSV of parameters: {error}") from None
-    if not len(table): raise SweepError(f'{path} has no row below its header.')
-    if unknown := [column for column in table if column not in KINDS]:
-        raise SweepError(f"{path} has the column {unknown[0]!r}, and there is no such parameter; there are {', '.join(KINDS)}.")
+    try: header, *lines = csv.reader(path.read_text(encoding='utf-8-sig').splitlines(), strict=True)
+    except (OSError, ValueError, csv.Error) as error: raise SweepError(f"{path} can't be read as a CSV of parameters: {error}") from None
+    names = [name.strip() for name in header]
+    for name in names:
+        if name not in KINDS: raise SweepError(f"{path} has the column {name!r}, and there is no such parameter; there are {', '.join(KINDS)}.")
+        if names.count(name) > 1: raise SweepError(f'{path} has the column {name!r} twice.')
+    lines = [line for line in lines if line]
+    if not lines: raise SweepError(f'{path} has no row below its header.')
     rows = []
-    for number, row in enumerate(table.to_dict('records'), start=1):
-        try: rows.append({name: parse_value(name, text.strip()) for name, text in row.items() if text.strip()})
+    for number, cells in enumerate(lines, start=1):
+        if len(cells) != len(names): raise SweepError(f'{path}, row {number} has {len(cells)} cells, and the header has {len(names)}.')
+        try: rows.append({name: parse_value(name, text.strip()) for name, text in zip(names, cells) if text.strip()})
         except SweepError as error: raise SweepError(f'{path}, row {number}: {error}') from None
     return rows
 
@@ -118,10 +121,11 @@ def on_device(
 
 def job_name(
     job: Job, # its device resolved
-    digests: dict[str, str] # sha256 of each data file
+    digests: dict[str, str], # sha256 of each data file
+    installed: dict|None = None # from `installation`, for many names; None looks
 ) -> str: # the model and eight hexadecimal digits
     "The name of the run that a job will make."
-    return run_name(job.model, job.recipe, job.rows, digests)
+    return run_name(job.model, job.recipe, job.rows, digests, installed)
 
 def job_parameters(
     job: Job # its device resolved

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['COMPUTING', 'PACKAGE', 'PIPELINE', 'RESULTS', 'ENSEMBLE_RESULTS', 'PACKAGES', 'versions', 'library_sha256',
-           'cells_sha256', 'notebook_sha256', 'git_state', 'recorded_name', 'run_name', 'save_net', 'save_logits',
-           'Stopwatch', 'hash_results', 'record_sha256', 'write_record', 'RecordError', 'read_record', 'load_run']
+           'cells_sha256', 'notebook_sha256', 'git_state', 'recorded_name', 'installation', 'run_name', 'save_net',
+           'save_logits', 'Stopwatch', 'hash_results', 'record_sha256', 'write_record', 'RecordError', 'read_record',
+           'load_run']
 
 # %% ../nbs/16_record.ipynb #1b0cf44a
 import json
@@ -78,15 +79,19 @@ def recorded_name(
     identity = [record['parameters'], record['data']['sha256'], record['code']['library'], record['code']['notebook'], computing]
     return f"{record['model']}-{sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]}"
 
+def installation() -> dict[str, dict[str, str]]: # `code` and `versions`, as a record has them
+    "What a run's result owes to what is installed here."
+    return {'code': {'library': library_sha256(), 'notebook': notebook_sha256(PIPELINE)}, 'versions': versions()}
+
 def run_name(
     model: str, # a recipe's name
     recipe: Recipe, # its device resolved
     rows: str, # to train on
-    digests: dict[str, str] # sha256 of each data file
+    digests: dict[str, str], # sha256 of each data file
+    installed: dict|None = None # from `installation`, for many names; None looks
 ) -> str: # the model and eight hexadecimal digits
     "The name of a run that is still to be made, different where parameters, data, code or versions differ."
-    return recorded_name({'model': model, 'parameters': {**asdict(recipe), 'rows': rows}, 'data': {'sha256': digests},
-                          'code': {'library': library_sha256(), 'notebook': notebook_sha256(PIPELINE)}, 'versions': versions()})
+    return recorded_name({'model': model, 'parameters': {**asdict(recipe), 'rows': rows}, 'data': {'sha256': digests}, **(installed or installation())})
 
 # %% ../nbs/16_record.ipynb #0b2b26c2
 def save_net(

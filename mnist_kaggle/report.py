@@ -33,7 +33,7 @@ def run_report(
 ) -> Path: # the page
     "Write a run's `report.html`; a `RecordError` where the run is not complete."
     from nbconvert.exporters import HTMLExporter
-    read_record(folder)
+    if 'members' in read_record(folder): raise RecordError(f'{folder} is an ensemble: its members have notebooks, it has none.')
     if problem := find_problem(folder): raise RecordError(f'{folder/"pipeline.ipynb"}: {problem}')
     exporter = HTMLExporter(raw_template=TEMPLATE, exclude_input_prompt=True, exclude_output_prompt=True)
     page, _ = exporter.from_notebook_node(nbformat.read(folder/'pipeline.ipynb', 4), {'metadata': {'name': folder.resolve().name}})
@@ -52,8 +52,9 @@ def report_row(
     def digits(value): return '' if value is None else f'{value:.4f}'
     score = escape(note.get('public_score') or note.get('status', 'not sent'))
     expected = '' if metrics['least_score'] is None else f"{digits(metrics['least_score'])} to {digits(metrics['most_score'])}"
-    return {'run': f'<a href="{quote(folder.name)}/{REPORT}">{escape(folder.name)}</a>', 'rows': escape(record['parameters']['rows']), 'seed': str(record['parameters']['seed']),
-            'epochs': str(record['parameters']['epochs']), 'training seconds': f"{record['seconds']['train']:.1f}", 'validation accuracy': digits(metrics['valid_accuracy']),
+    name, parameters = escape(folder.name), record['parameters'] # an ensemble has no notebook, no seed and no epochs
+    return {'run': name if 'members' in record else f'<a href="{quote(folder.name)}/{REPORT}">{name}</a>', 'rows': escape(parameters['rows']),
+            'seed': str(parameters.get('seed', '')), 'epochs': str(parameters.get('epochs', '')), 'training seconds': f"{record['seconds']['train']:.1f}", 'validation accuracy': digits(metrics['valid_accuracy']),
             'score to expect': expected, 'score': f'<span class="alarm">{score}</span>' if note and find_alarm(note) else score}
 
 def all_runs_report(
@@ -62,7 +63,7 @@ def all_runs_report(
     "Write each run's page and the one over all of them; a `FileNotFoundError` where there is no run."
     rows = []
     for folder, record in find_runs(out).items():
-        try: run_report(folder)
+        try: 'members' in record or run_report(folder)
         except RecordError as error: print(f'Passed over: {error}')
         else: rows.append(report_row(folder, record))
     if not rows: raise FileNotFoundError(f'There is no complete run in {out}.')

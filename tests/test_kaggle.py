@@ -14,9 +14,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from safetensors.torch import load_file
 
 from mnist_kaggle.files import FILES, try_lock
-from mnist_kaggle.record import read_record, recorded_name
+from mnist_kaggle.record import hash_results, read_record, record_sha256, recorded_name, save_logits
 
 PROGRAM = Path(sys.executable).with_name('mnist_kaggle')
 CREDENTIALS = ('KAGGLE_USERNAME', 'KAGGLE_KEY')
@@ -173,6 +174,22 @@ def test_submit_and_its_score(kaggle, ask, run):
     metrics = json.loads(record)['metrics']
     assert {'ref': 100, 'status': 'complete', 'public_score': '0.10000', 'error': None, 'least_score': metrics['least_score'], 'most_score': metrics['most_score']}.items() <= note_of(run).items()
     assert (run/'run.json').read_bytes() == record and read_record(run)
+
+
+
+def test_an_ensemble_is_handed_in_like_a_run(kaggle, ask, run):
+    other = Path(shutil.copytree(run, run.with_name('conv-other')))
+    save_logits(*(logits.roll(1, dims=0) for logits in map(load_file(run/'logits.safetensors').get, ('valid', 'test'))), other)
+    record = {**read_record(run), 'files': hash_results(other)}
+    (other/'run.json').write_text(json.dumps({**record, 'sha256': record_sha256(record)}))
+    result = ask('ensemble', run, other)
+    assert result.returncode == 0 and 'ready to be handed in' in result.stdout, result.stderr
+    ensemble, = run.parent.glob('ensemble-*')
+    result = ask('submit', ensemble)
+    assert result.returncode == 0 and kaggle.submissions[0]['content'] == (ensemble/'submission.csv').read_bytes(), result.stderr
+    assert note_of(ensemble)['ref'] == 100 and ensemble.name in ask('scores').stdout
+    assert ask('report').returncode == 0 and f'<td>{ensemble.name}</td>' in (run.parent/'report.html').read_text()
+    assert 'is an ensemble' in error_of(ask('report', ensemble))
 
 
 def test_an_equal_submission_is_sent_once_unless_forced(kaggle, ask, run):
