@@ -22,7 +22,7 @@ from mnist_kaggle.files import FILES, cache_folder, find_data, read_file
 from mnist_kaggle.recipes import get_recipe
 from mnist_kaggle.training import get_learner, make_net, train
 
-from scale import cost_of_a_run, speed_up
+import scale
 
 ROUNDS = 5
 HERE = Path(__file__).parent
@@ -116,12 +116,11 @@ def imports():
         yield f'import mnist_kaggle.{name}, seconds', found[name], 'fastai.vision.all', found['vision'], 0.85
 
 
-def many_runs(source):
-    "What a run in a sweep costs beyond its training and evaluation, and eight runs by two workers and by one."
-    _, beyond, _, _ = cost_of_a_run(source)
+def many_runs():
+    "What a run in a sweep costs beyond its training and evaluation, and eight runs by two workers and by one; docs/scale.md says more."
+    beyond, eight = scale.main()
     yield 'a run in a sweep, beyond its own work, seconds', beyond, 'the seconds that it may cost', 8., 1.
-    found = speed_up(source)
-    yield 'eight runs by two workers, seconds', found[2], 'by one worker', found[1], 1 / 1.6
+    yield 'eight runs by two workers, seconds', eight[2], 'by one worker', eight[1], 1 / 1.6
 
 
 def main():
@@ -133,7 +132,7 @@ def main():
     data = read_data(folder)
     if len(data.labels) != 42_000: sys.exit('The benchmarks need the competition\'s data.')
     rows = []
-    for row in itertools.chain(reading(folder, archive), epoch(data), imports(), runs(folder), many_runs(source)):
+    for row in itertools.chain(reading(folder, archive), epoch(data), imports(), runs(folder), many_runs()):
         print(*row, flush=True)
         rows.append(row)
     table = pd.DataFrame(rows, columns=['what', 'ours', 'against', 'theirs', 'at most']).round({'ours': 3, 'theirs': 3})

@@ -1,6 +1,6 @@
 """What a run costs in a sweep, and what a scheduler can take: measured, then reckoned, and written to docs/scale.md.
 
-python benchmarks/scale.py (the data is found as the library finds it; it must be the competition's). `make bench` measures the first two of these too."""
+make bench, or alone: python benchmarks/scale.py (the data is found as the library finds it; it must be the competition's)"""
 import json
 import os
 import pickle
@@ -81,6 +81,7 @@ def jobs_a_second(client, n, size):
 
 
 def main():
+    "Write docs/scale.md; return the seconds that a run costs beyond its own work, and those of eight runs by one worker and by two."
     source = find_data()
     digests = data_sha256(source)
     if digests != COMPETITION_SHA256: sys.exit('The benchmarks need the competition\'s data.')
@@ -90,18 +91,17 @@ def main():
         jobs_a_second(client, 100, 0)
         empty, full = jobs_a_second(client, 1000, 0), jobs_a_second(client, 200, sum(files.values()))
         shutil.rmtree(data_folder(digests))
-        sent = send_data(client, source, digests) / 2
+        sent, unpacked = send_data(client, source, digests), sum(path.stat().st_size for path in data_folder(digests).iterdir())
     asked = len(pickle.dumps((job_parameters(jobs_of('conv', 1)[0]), digests, identity())))
     accuracy = pd.read_csv(HERE/'accuracy.csv').set_index('model')
-    rows = []
+    rows, slower = [], 2 * found[2] / found[1]
     for model in RECIPES:
         run = accuracy['cpu seconds'][model] + beyond + table['evaluation']
-        rows.append({'model': model, 'a run, seconds': run, **{f'{cores} cores, hours': 1000 * run / cores / 3600 * slower for cores, slower in [(2, 2 * found[2] / found[1]), (64, 2 * found[2] / found[1])]},
-                     'answers a second from 64 cores': 64 / run})
+        rows.append({'model': model, 'a run, seconds': run, **{f'{cores} cores, hours': 1000 * run / cores / 3600 * slower for cores in (2, 64)}, 'answers a second from 64 cores': 64 / run})
     reckoned = pd.DataFrame(rows).set_index('model')
     text = f'''# Scale
 
-What many runs cost, here and elsewhere. `python benchmarks/scale.py` measures it and writes this page; the two figures that a change could spoil are in `make bench` too.
+What many runs cost, here and elsewhere. `make bench` measures it and writes this page (`python benchmarks/scale.py` alone takes five minutes).
 Measured on {os.cpu_count()} cores ({processor_name()}), with the competition's data, Python {sys.version.split()[0]}.
 
 ## Measured: a run
@@ -118,7 +118,7 @@ Eight runs of the linear model with five epochs take one worker {found[1]:.0f} s
 
 | what | bytes | how often |
 | --- | ---: | --- |
-| the data, compressed | {sent:,.0f} | once to each worker's cache, by its sha256 |
+| the data, compressed | {sent:,.0f} | once to each worker's cache, by its sha256; there it takes {unpacked:,.0f} bytes, and stays until it is deleted |
 | a job: its parameters, hashes and versions | {asked:,} | for each run |
 | a run's folder | {sum(files.values()):,} | for each run, back |
 
@@ -128,7 +128,7 @@ Eight runs of the linear model with five epochs take one worker {found[1]:.0f} s
 
 ## Reckoned: 1,000 runs
 
-From the figures above and the training seconds in `benchmarks/accuracy.csv`, and not measured: a run's seconds times 1,000, divided by the cores, times {2 * found[2] / found[1]:.2f} for what two workers lose against twice the speed of one. That 64 cores lose no more than two do is an assumption; they may share memory and disk worse than two.
+From the figures above and the CPU seconds of training in `benchmarks/accuracy.csv`, and not measured: a run's seconds times 1,000, divided by the cores, times {slower:.2f} for what two workers lose against twice the speed of one. That 64 cores lose no more than two do is an assumption; they may share memory and disk worse than two.
 
 {reckoned.round(2).to_markdown()}
 
@@ -144,12 +144,12 @@ mnist_kaggle sweep --model conv --seed 0-99 --scheduler tcp://SCHEDULER:8786
 
 No disk need be shared. A worker must have this library in the same version, and the same Python, torch, fastai, numpy and scikit-learn, or it is refused before anything runs. What a worker makes is looked at again here: each file against the record, and the record against what was asked for.
 
-Give a worker one thread, or each of its runs shares a process with others; give it a GPU of its own by `CUDA_VISIBLE_DEVICES`. A scheduler gives up on a run whose workers die by its own setting `distributed.scheduler.allowed-failures`; here a run is begun three times at most, whatever that is.
+Give a worker as many threads as it shall carry out runs at a time (each run's notebook has a process of its own); give it a GPU of its own by `CUDA_VISIBLE_DEVICES`. A scheduler gives up on a run whose workers die by its own setting `distributed.scheduler.allowed-failures`; here a run is begun three times at most, whatever that is.
 
 **A dask cluster is trusted.** Tasks and answers are pickled: whoever reaches the scheduler or a worker can run anything there, and a worker can run anything here. The local workers listen on 127.0.0.1 and have no dashboard. A cluster of several machines needs a network that nobody else is in, or TLS: `tls://` addresses work, with the certificates in dask's own configuration (`distributed.comm.tls`).
 '''
     (HERE.parent/'docs/scale.md').write_text(text)
-    print(text)
+    return beyond, found
 
 
 if __name__ == '__main__': main()
