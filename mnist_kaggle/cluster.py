@@ -28,7 +28,7 @@ from distributed import Client, Nanny, Scheduler, Security, SpecCluster, rpc
 from .device import cuda_problem
 from .files import FILES, DataError, cache_folder, hash_file, read_file, write_file
 from .jobs import SweepError
-from .record import PIPELINE, library_sha256, notebook_sha256, versions
+from .record import installation
 from .run import scratch_folder
 
 # %% ../nbs/25_cluster.ipynb #021473bd
@@ -85,7 +85,8 @@ def remote_client(
 # %% ../nbs/25_cluster.ipynb #16a4731e
 def identity() -> dict[str, str]: # by name
     "What of this installation determines a run's result: the library, the notebook, the versions."
-    return {'mnist_kaggle': version('mnist_kaggle'), 'library': library_sha256()[:12], 'notebook': notebook_sha256(PIPELINE)[:12], **versions()}
+    installed = installation()
+    return {'mnist_kaggle': version('mnist_kaggle'), **{part: digest[:12] for part, digest in installed['code'].items()}, **installed['versions']}
 
 def compare_identity(
     theirs: dict[str, str], # of a worker
@@ -101,9 +102,10 @@ def check_workers(
     for address, found in client.run(version, 'mnist_kaggle', on_error='return').items():
         if isinstance(found, Exception): raise SweepError(f'The worker {address} does not have mnist_kaggle: {found}. Install it there, version {version("mnist_kaggle")}.')
         if found != version('mnist_kaggle'): raise SweepError(f'The worker {address} has mnist_kaggle {found}, here it is {version("mnist_kaggle")}. Install the same on both.')
+    ours = identity()
     for address, found in client.run(identity, on_error='return').items():
         if isinstance(found, Exception): raise SweepError(f'The worker {address} has another mnist_kaggle than this one: {found}. Install the same on both.')
-        if other := compare_identity(found, identity()): raise SweepError(f'The worker {address} differs: {other}. Install the same on both.')
+        if other := compare_identity(found, ours): raise SweepError(f'The worker {address} differs: {other}. Install the same on both.')
 
 def worker_device(
     client: Client,

@@ -4,12 +4,10 @@
 
 # %% auto #0
 __all__ = ['read_members', 'common_split', 'stored_logits', 'validation_logits', 'accuracy_row', 'members_table', 'average',
-           'ensemble_record', 'make_ensemble', 'is_ensemble', 'verify_ensemble', 'sweep_members', 'find_members']
+           'write_ensemble_record', 'make_ensemble', 'is_ensemble', 'verify_ensemble', 'sweep_members', 'find_members']
 
-# %% ../nbs/28_ensemble.ipynb #fcb0195b
-import json
+# %% ../nbs/28_ensemble.ipynb #9bd08b60
 import os
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +20,11 @@ from .data import DigitData, parse_fold, read_data, split_rows
 from .device import device_name, processor_name
 from .evaluation import mean_logits
 from .expectation import accuracy_interval, check_shares, expected_score
-from .files import write_file
 from .kernel import RunError
-from .record import PACKAGES, RecordError, Stopwatch, git_state, hash_results, library_sha256, read_record, record_sha256, recorded_name, save_logits, versions
+from .record import PACKAGES, RecordError, Stopwatch, git_state, library_sha256, read_record, recorded_name, save_logits, seal_record, versions
 from .run import publish, scratch_folder, staging_folder
-from .submission import check_submission, make_submission, read_submission, write_submission
-from .verify import compare_answers, differences, find_recorded_data, reasons
+from .submission import check_submission, make_submission, write_submission
+from .verify import find_recorded_data, tell_differences
 
 # %% ../nbs/28_ensemble.ipynb #fe9072ff
 def read_members(
@@ -96,17 +93,18 @@ def members_table(
     table = [accuracy_row(name, round((accuracy or 0) * n), n) for name, accuracy, n in found] + [accuracy_row('ensemble', right, rows)]
     return pd.DataFrame(table).astype({'accuracy': float, 'from': float, 'to': float}).set_index('run')
 
-# %% ../nbs/28_ensemble.ipynb #c35d1da5
+# %% ../nbs/28_ensemble.ipynb #37b2c36b
 def average(
     records: dict[Path, dict], # of the members
+    split: str, # from `common_split`
     data: DigitData, # theirs
     folder: Path # to write into
 ) -> tuple[dict, int]: # metrics; validation rows that were predicted rightly
-    "Write the submission and the mean logits. A `RecordError`, `SharesError` or `SubmissionError` says why not."
-    split = common_split(records)
+    "Write the submission and the mean logits. A `SharesError` or `SubmissionError` says why not."
     valid, rows = validation_logits(records, data.labels)
     test = mean_logits(torch.stack([stored_logits(member, 'test') for member in records]))
-    predicted, right = valid.argmax(1).numpy(), int((valid.argmax(1).numpy() == data.labels[rows]).sum())
+    predicted = valid.argmax(1).numpy()
+    right = int((predicted == data.labels[rows]).sum())
     submission = make_submission(test, data.ids)
     check_submission(submission, data)
     shares_p = check_shares(predicted, test.argmax(1).numpy()) if len(rows) else None
@@ -115,32 +113,28 @@ def average(
     least, most = expected_score(right, len(rows), len(submission)) if len(rows) and not split.startswith('folds') else (None, None)
     return {'valid_accuracy': right / len(rows) if len(rows) else None, 'valid_rows': len(rows), 'least_score': least, 'most_score': most, 'shares_p': shares_p}, right
 
-def ensemble_record(
+def write_ensemble_record(
     records: dict[Path, dict], # of the members
+    split: str, # from `common_split`
     out: Path, # the folder for the ensemble's folder
     folder: Path, # that holds its files
     metrics: dict,
     watch: Stopwatch, # from the start
     top: int|None # so many were chosen by their validation accuracy
-) -> dict:
-    "The record of an ensemble."
+) -> dict: # what was written
+    "Write an ensemble's `run.json`."
     members = [{'run': member.resolve().name, 'path': os.path.relpath(member.resolve(), out.resolve()), 'logits': record['files']['logits.safetensors']} for member, record in records.items()]
-    one = next(iter(records.values()))
-    record = {
+    watch.seconds['train'] = round(sum(record['seconds']['train'] for record in records.values()), 3) # by the members
+    return seal_record({
         'model': 'ensemble',
-        'parameters': {'rows': common_split(records), 'top': top, 'logits': sorted(member['logits'] for member in members)},
+        'parameters': {'rows': split, 'top': top, 'logits': sorted(member['logits'] for member in members)},
         'members': members,
-        'data': one['data'],
+        'data': next(iter(records.values()))['data'],
         'code': {'library': library_sha256(), 'notebook': None, **git_state()},
         'versions': {'mnist_kaggle': __version__, **versions(PACKAGES)},
         'device': {'type': 'cpu', 'name': device_name('cpu'), 'processor': processor_name()},
         'metrics': metrics,
-        'files': hash_results(folder),
-        'seconds': {**watch.seconds, 'train': round(sum(record['seconds']['train'] for record in records.values()), 3)}, # the latter by the members
-        'started': watch.started.isoformat(timespec='seconds'),
-        'ended': datetime.now(UTC).isoformat(timespec='seconds'),
-    }
-    return {**record, 'sha256': record_sha256(record)}
+    }, folder, watch)
 
 def make_ensemble(
     folders: list[Path], # of runs
@@ -150,14 +144,12 @@ def make_ensemble(
 ) -> tuple[Path, pd.DataFrame]: # the ensemble's folder; from `members_table`
     "Average runs into a folder with a submission and a record."
     watch, records = Stopwatch(), read_members(folders)
-    common_split(records)
+    split = common_split(records)
     data = read_data(find_recorded_data(next(iter(records.values())), source))
     with staging_folder(out/'ensemble') as staging:
-        metrics, right = average(records, data, staging)
+        metrics, right = average(records, split, data, staging)
         watch.lap('average')
-        record = ensemble_record(records, out, staging, metrics, watch, top)
-        write_file(staging/'run.json', json.dumps(record, indent=1).encode())
-        folder = out/recorded_name(record)
+        folder = out/recorded_name(write_ensemble_record(records, split, out, staging, metrics, watch, top))
         publish(staging, folder)
     return folder, members_table(records, right, metrics['valid_rows'])
 
@@ -185,12 +177,8 @@ def verify_ensemble(
     try:
         with scratch_folder('verify') as scratch:
             made, _ = make_ensemble(members, scratch, data)
-            new = read_record(made)
-            if not (changed := differences(old, new)): return 0, f'{folder} came out the same again, byte for byte.'
-            answers = compare_answers(*(read_submission(place/'submission.csv').Label.to_numpy() for place in (folder, made)), old, new)
+            return tell_differences(folder, made, old)
     except (RunError, ValueError, OSError) as error: return 2, f"{folder} can't be made again here: {error}"
-    because = reasons(old, new)
-    return (3 if because else 1), '\n'.join([f'{folder} came out otherwise. What differs: {", ".join(changed)}.', answers, *because])
 
 # %% ../nbs/28_ensemble.ipynb #04a5f734
 def sweep_members(

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['COMPUTING', 'PACKAGE', 'PIPELINE', 'RESULTS', 'ENSEMBLE_RESULTS', 'PACKAGES', 'versions', 'library_sha256',
            'cells_sha256', 'notebook_sha256', 'git_state', 'recorded_name', 'installation', 'run_name', 'save_net',
-           'save_logits', 'Stopwatch', 'hash_results', 'record_sha256', 'write_record', 'RecordError', 'read_record',
-           'load_run']
+           'save_logits', 'Stopwatch', 'hash_results', 'record_sha256', 'seal_record', 'write_record', 'RecordError',
+           'read_record', 'load_run']
 
 # %% ../nbs/16_record.ipynb #1b0cf44a
 import json
@@ -142,6 +142,23 @@ def record_sha256(
     "The hash of all that a record says."
     return sha256(json.dumps({key: value for key, value in record.items() if key != 'sha256'}).encode()).hexdigest()
 
+def seal_record(
+    record: dict, # but for what is added here
+    folder: str|Path, # of the run, with its other files
+    watch: Stopwatch # from the run's start
+) -> dict: # what was written
+    "Add the files' hashes, the times and the record's own hash, and write `run.json`."
+    record = {
+        **record,
+        'files': hash_results(folder),
+        'seconds': watch.seconds,
+        'started': watch.started.isoformat(timespec='seconds'),
+        'ended': datetime.now(UTC).isoformat(timespec='seconds'),
+    }
+    record['sha256'] = record_sha256(record)
+    write_file(Path(folder)/'run.json', json.dumps(record, indent=1).encode())
+    return record
+
 def write_record(
     folder: str|Path, # of the run, with its other files
     model: str, # a recipe's name
@@ -156,7 +173,7 @@ def write_record(
     import torch
     device = {'type': recipe.device, 'name': device_name(recipe.device), 'driver': driver_version(), 'processor': processor_name(),
               'settings': numeric_settings(), 'threads': torch.get_num_threads(), 'system': platform()}
-    record = {
+    return seal_record({
         'model': model,
         'parameters': {**asdict(recipe), 'rows': rows},
         'data': data,
@@ -164,14 +181,7 @@ def write_record(
         'versions': {'mnist_kaggle': __version__, **versions(PACKAGES)},
         'device': device,
         'metrics': metrics,
-        'files': hash_results(folder),
-        'seconds': watch.seconds,
-        'started': watch.started.isoformat(timespec='seconds'),
-        'ended': datetime.now(UTC).isoformat(timespec='seconds'),
-    }
-    record['sha256'] = record_sha256(record)
-    write_file(Path(folder)/'run.json', json.dumps(record, indent=1).encode())
-    return record
+    }, folder, watch)
 
 # %% ../nbs/16_record.ipynb #ba7aaf32
 class RecordError(ValueError):

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['data_sha256', 'candidates', 'find_recorded_data', 'recorded_parameters', 'reasons', 'differences', 'compare_answers',
-           'verify']
+           'tell_differences', 'verify']
 
 # %% ../nbs/19_verify.ipynb #8246bf16
 from collections.abc import Iterator
@@ -97,7 +97,21 @@ def compare_answers(
     was, now = [format(record['metrics']['valid_accuracy'], '.5f') if record['metrics']['valid_accuracy'] is not None else 'none' for record in (old, new)]
     return f'{differing:,} of {len(ours):,} predictions differ; validation accuracy {was}, now {now}.'
 
-# %% ../nbs/19_verify.ipynb #93ffbcb7
+# %% ../nbs/19_verify.ipynb #58e24ebd
+def tell_differences(
+    folder: Path, # of a run
+    made: Path, # of the same run made again
+    old: dict # record of the first
+) -> tuple[int, str]: # exit status; what was found
+    "Say whether a run came out the same again, and if not, what differs and what may explain it."
+    new = read_record(made)
+    if not (changed := differences(old, new)): return 0, f'{folder} came out the same again, byte for byte.'
+    theirs, ours = [read_submission(place/'submission.csv').Label.to_numpy() for place in (folder, made)]
+    because = reasons(old, new)
+    words = [f'{folder} came out otherwise. What differs: {", ".join(changed)}.', compare_answers(theirs, ours, old, new),
+             'What may explain it:' if because else 'Nothing that the records hold explains it.', *because]
+    return (3 if because else 1), '\n'.join(words)
+
 def verify(
     folder: str|Path, # of a run
     data: str|None = None # a folder, Kaggle's zip, or the word 'sample'; None searches
@@ -108,11 +122,6 @@ def verify(
     name = Path(folder).resolve().name
     try:
         with scratch_folder(name) as scratch:
-            new = execute(recorded_parameters(old, find_recorded_data(old, data)), scratch/name)
-            if not (changed := differences(old, new)): return 0, f'{folder} came out the same again, byte for byte.'
-            theirs, ours = [read_submission(place/'submission.csv').Label.to_numpy() for place in (Path(folder), scratch/name)]
+            execute(recorded_parameters(old, find_recorded_data(old, data)), scratch/name)
+            return tell_differences(Path(folder), scratch/name, old)
     except (DataError, RecordError, RunError, OSError) as error: return 2, f"{folder} can't be run again here: {error}"
-    because = reasons(old, new)
-    words = [f'{folder} came out otherwise. What differs: {", ".join(changed)}.', compare_answers(theirs, ours, old, new),
-             'What may explain it:' if because else 'Nothing that the records hold explains it.', *because]
-    return (3 if because else 1), '\n'.join(words)

@@ -150,8 +150,8 @@ def test_a_slow_start_is_no_failure(sample, tmp_path):
 
 
 @pytest.mark.parametrize('right, wrong, words', [
-    ('get_logits(learn.model, digits.test_images)', 'get_logits(learn.model, digits.test_images[::-1].copy())', 'SubmissionError.*not what the net says'),
-    ('get_logits(learn.model, digits.test_images)', 'get_logits(learn.model, digits.images[:500])', 'SubmissionError.*training rows at the same places'),
+    ('get_logits(learn.model, digits.test_images, recipe.tta, recipe.seed)', 'get_logits(learn.model, digits.test_images[::-1].copy(), recipe.tta, recipe.seed)', 'SubmissionError.*not what the net says'),
+    ('get_logits(learn.model, digits.test_images, recipe.tta, recipe.seed)', 'get_logits(learn.model, digits.images[:500], recipe.tta, recipe.seed)', 'SubmissionError.*training rows at the same places'),
     ('submission = make_submission(test_logits, digits.ids)', 'submission = make_submission(test_logits, digits.ids).assign(Label=digits.labels[:500])', 'SubmissionError.*training rows at the same places'),
     ('submission = make_submission(test_logits, digits.ids)', 'submission = make_submission(test_logits, digits.ids)[::-1]', 'SubmissionError.*row 1 has id 500')])
 def test_a_pipeline_with_a_mistake(tmp_path, monkeypatch, right, wrong, words):
