@@ -9,6 +9,7 @@ from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 
+import psutil
 import pytest
 from kaggle_stub import Kaggle
 
@@ -109,3 +110,17 @@ def ask(surroundings, tmp_path):
         environment = {name: value for name, value in {**surroundings, **more}.items() if name not in without}
         return subprocess.run([PROGRAM, *map(str, arguments)], cwd=tmp_path, env=environment, capture_output=True, text=True)
     return run
+
+
+@pytest.fixture
+def start(tmp_path, environment):
+    "Start a sweep in an empty folder: `start('--model', 'linear')`."
+    started = []
+    def run(*arguments, data='sample'):
+        process = psutil.Popen([PROGRAM, 'sweep', '--data', data, *map(str, arguments)], cwd=tmp_path, env={**environment, 'TMPDIR': str(tmp_path)},
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        started.append(process)
+        return process
+    yield run
+    for process in started:
+        for one in [*process.children(recursive=True), process] if process.is_running() else []: one.kill()

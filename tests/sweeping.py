@@ -1,0 +1,35 @@
+"What the tests of sweeps share: to wait for what will happen, and to see the kernels and the runs."
+import time
+
+import psutil
+
+from mnist_kaggle.record import read_record
+
+PATIENTLY = 120 # seconds for what comes sooner or later; more only on a machine that hangs
+
+
+def wait_until(condition):
+    "What a condition gives, as soon as it gives something."
+    for _ in range(PATIENTLY * 20):
+        if found := condition(): return found
+        time.sleep(0.05)
+    raise AssertionError('it did not happen')
+
+
+def kernels(process):
+    "The kernels that a process and its children have now."
+    found = []
+    for child in process.children(recursive=True):
+        try: found += [child] if 'ipykernel_launcher' in ' '.join(child.cmdline()) and child.status() != psutil.STATUS_ZOMBIE else []
+        except psutil.NoSuchProcess: pass
+    return found
+
+
+def runs_in(out):
+    "The complete runs in a folder, by name."
+    return {path.parent.name: read_record(path.parent) for path in out.glob('[!.]*/run.json')}
+
+
+def leftovers(out):
+    "What a sweep should not leave."
+    return [path.name for path in out.glob('.*')]

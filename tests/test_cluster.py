@@ -1,0 +1,111 @@
+"Sweeps on a cluster without a shared disk, with workers killed."
+import json
+import re
+import socket
+import subprocess
+import sys
+
+import psutil
+import pytest
+from conftest import PROGRAM
+from sweeping import PATIENTLY, kernels, leftovers, runs_in, wait_until
+
+from mnist_kaggle import cluster
+from mnist_kaggle.cluster import PATIENCE, data_folder, remote_client, worker_device, worker_environments
+from mnist_kaggle.data import read_data
+from mnist_kaggle.jobs import SweepError
+from mnist_kaggle.verify import verify
+
+
+@pytest.fixture
+def dask(tmp_path, environment):
+    "Start a scheduler, and workers with folders and caches of their own: `dask('worker', 'one')`. The address is `dask.address`."
+    bin, processes = PROGRAM.parent, []
+    def run(kind, name, threads=1, nanny=False, **more):
+        home = tmp_path/name
+        home.mkdir()
+        surroundings = {**environment, 'HOME': str(home), 'XDG_CACHE_HOME': str(home/'cache'), 'TMPDIR': str(home), **more}
+        arguments = {'scheduler': ['--host', '127.0.0.1', '--port', '0', '--no-dashboard', '--scheduler-file', tmp_path/'scheduler.json'],
+                     'worker': [run.address, '--nthreads', threads, '--host', '127.0.0.1', '--no-dashboard', *([] if nanny else ['--no-nanny']), '--local-directory', home/'work']}[kind]
+        processes.append(psutil.Popen([bin/'dask', kind, *map(str, arguments)], cwd=home, env=surroundings, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+        return processes[-1]
+    run.address = None
+    run('scheduler', 'scheduler')
+    wait_until((tmp_path/'scheduler.json').exists)
+    run.address = json.loads((tmp_path/'scheduler.json').read_text())['address']
+    yield run
+    for process in processes:
+        for one in [*process.children(recursive=True), process] if process.is_running() else []: one.kill()
+        process.wait()
+
+
+def wait_for_workers(address, n):
+    "Wait until a scheduler has so many workers."
+    program = f'from distributed import Client; Client({address!r}).wait_for_workers({n}, timeout={PATIENTLY})'
+    subprocess.run([sys.executable, '-c', program], check=True)
+
+
+def test_a_cluster_without_a_shared_disk(dask, start, small, tmp_path, environment):
+    workers = [dask('worker', 'one'), dask('worker', 'two', threads=2)]
+    wait_for_workers(dask.address, 2)
+    process = start('--model', 'linear', '--epochs', '1', '--seed', '0-3', '--scheduler', dask.address, data=small)
+    wait_until(lambda: all(map(kernels, workers)))
+    kernel = kernels(workers[0])
+    workers[0].kill()
+    assert psutil.wait_procs(kernel, timeout=PATIENTLY)[1] == [] # it goes with its worker
+    dask('worker', 'three', nanny=True) # with an empty cache, and in an environment of dask's making
+    wait_for_workers(dask.address, 2)
+    workers[1].kill()
+    assert process.wait(PATIENTLY) == 0, process.stderr.read()
+    out, text = tmp_path/'runs', process.stdout.read()
+    assert text.count('begun once more') >= 2 and len(runs_in(out)) == 4 and not leftovers(out)
+    assert not any({'OMP_NUM_THREADS', 'MKL_NUM_THREADS'} & set(record['device']['settings']) for record in runs_in(out).values())
+    place = data_folder(read_data(small).sha256).name
+    kept = {name: next((tmp_path/name/'cache').glob(f'**/{place}/test.csv')) for name in ('one', 'two', 'three')}
+    assert all(path.read_bytes() == (small/'test.csv').read_bytes() for path in kept.values())
+    before = kept['three'].stat().st_mtime_ns
+    assert verify(out/next(iter(runs_in(out))), str(small))[0] == 0
+    again = start('--model', 'linear', '--epochs', '1', '--seed', '4', '--scheduler', dask.address, data=small)
+    assert again.wait(PATIENTLY) == 0, again.stderr.read()
+    assert kept['three'].stat().st_mtime_ns == before # the data was there
+    assert not list((tmp_path/'three'/'work').glob('**/pipeline.ipynb')) # what was sent back is gone there
+
+
+def test_workers_with_another_version(dask, command, tmp_path):
+    other = tmp_path/'other'/'mnist_kaggle-9.9.9.dist-info'
+    other.mkdir(parents=True)
+    (other/'METADATA').write_text('Metadata-Version: 2.1\nName: mnist_kaggle\nVersion: 9.9.9\n')
+    dask('worker', 'one', PYTHONPATH=str(other.parent))
+    wait_for_workers(dask.address, 1)
+    result = command('sweep', '--data', 'sample', '--model', 'linear', '--scheduler', dask.address, cwd=tmp_path)
+    assert result.returncode == 1 and '9.9.9' in result.stderr and '0.1.0' in result.stderr and not (tmp_path/'runs').exists()
+
+
+def test_a_cluster_without_workers(dask, command, tmp_path):
+    result = command('sweep', '--data', 'sample', '--model', 'linear', '--scheduler', dask.address, cwd=tmp_path)
+    assert result.returncode == 1 and 'no workers' in result.stderr and 'dask worker' in result.stderr
+
+
+def test_a_scheduler_that_does_not_answer(monkeypatch):
+    assert PATIENCE < 10
+    monkeypatch.setattr(cluster, 'PATIENCE', 1)
+    with socket.create_server(('127.0.0.1', 0)) as silent:
+        for address in (f'tcp://127.0.0.1:{silent.getsockname()[1]}', 'tcp://127.0.0.1:1', 'nonsense://127.0.0.1'):
+            with pytest.raises(SweepError, match=re.escape(address)):
+                with remote_client(address): pass
+
+
+def test_workers_are_as_many_as_there_is_room_for(monkeypatch):
+    monkeypatch.setattr(cluster, 'CPU_COUNT', 8)
+    assert len(worker_environments(1, [])) == 8 and len(worker_environments(4, [])) == 2 and len(worker_environments(16, [])) == 1
+    assert worker_environments(1, ['3', 'GPU-a']) == [{'CUDA_VISIBLE_DEVICES': '3'}, {'CUDA_VISIBLE_DEVICES': 'GPU-a'}]
+
+
+def test_workers_that_differ_in_their_gpus():
+    class Client:
+        def __init__(self, *problems): self.problems = dict(enumerate(problems))
+        def run(self, function): return self.problems
+        def nthreads(self): return self.problems
+    assert worker_device(Client(None, None), 'auto') == 'cuda' and worker_device(Client('x', 'x'), 'auto') == 'cpu' and worker_device(Client('x', None), 'cpu') == 'cpu'
+    for problems, name in [(('x', None), 'auto'), (('x', 'x'), 'cuda')]:
+        with pytest.raises(SweepError, match='CUDA'): worker_device(Client(*problems), name)
