@@ -9,7 +9,7 @@ READY := .venv/.ready
 KAGGLE_READY := .venv-kaggle/.ready
 NOTEBOOKS := $(sort $(wildcard nbs/*.ipynb))
 
-.PHONY: run test test-faults test-kaggle test-browser audit export check readme notebooks accuracy bench lock
+.PHONY: run test test-faults test-kaggle test-browser audit export check readme notebooks records bench bench-quick lock
 
 run: $(READY)
 	$(BIN)/mnist_kaggle run --model all
@@ -70,11 +70,16 @@ notebooks: $(READY)
 	  --TagRemovePreprocessor.enabled=True --TagRemovePreprocessor.remove_all_outputs_tags no-output
 	$(MAKE) export
 
-accuracy: $(READY)
-	$(BIN)/python benchmarks/accuracy.py
+# The accuracies of the recipes and of the steps to them, by sweeps: two hours on two cores; what was stopped goes on.
+records: $(READY)
+	$(BIN)/python benchmarks/records.py
 
+# Twenty minutes on two cores, which should have nothing else to do; bench-quick takes two, and writes nothing.
 bench: $(READY)
 	$(BIN)/python benchmarks/bench.py
+
+bench-quick: $(READY)
+	$(BIN)/python benchmarks/bench.py --quick
 
 # Choose the newest versions that settings.ini allows, and pin them; so too beside Kaggle's own.
 lock: $(READY)

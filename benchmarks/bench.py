@@ -1,7 +1,11 @@
-"""Speed and memory against the original's way, as ratios of things measured in turn in one run.
+"""Accuracy against training seconds, ours and others', and speed and memory against the original's way: all measured in one run.
 
-make bench, or: python benchmarks/bench.py (the data is found as the library finds it; it must be the competition's)"""
+make bench, or: python benchmarks/bench.py    (20 minutes; writes bench.csv, docs/bench.md, docs/bench.png and docs/scale.md)
+make bench-quick, or the same with --quick    (2 minutes: each short thing once; writes nothing)
+The data is found as the library finds it; it must be the competition's."""
 import itertools
+import json
+import os
 import shutil
 import subprocess
 import sys
@@ -17,14 +21,20 @@ import psutil
 import torch
 import torch.nn.functional as F
 
-from mnist_kaggle.data import read_data, read_rows
+from threadpoolctl import threadpool_limits
+
+from mnist_kaggle.data import read_data, read_rows, split_rows
+from mnist_kaggle.device import processor_name
 from mnist_kaggle.files import FILES, cache_folder, find_data, read_file
 from mnist_kaggle.recipes import get_recipe
-from mnist_kaggle.training import get_learner, make_net, train
+from mnist_kaggle.training import get_history, get_learner, make_net, train
 
+import peers
 import scale
 
-ROUNDS = 5
+QUICK = sys.argv[1:] == ['--quick']
+ROUNDS = 1 if QUICK else 5
+WHOLE_ROUNDS = 1 if QUICK else 3  # of what takes a minute
 HERE = Path(__file__).parent
 BIN = Path(sys.executable).parent
 
@@ -58,6 +68,9 @@ def whole_process(*command, cwd):
     return time.perf_counter() - start, most / 1e6
 
 
+ORIGINAL = {}  # accuracy and training seconds of its last run
+
+
 def runs(folder):
     "A whole run, from command to submission, the original's and ours; and the accuracy that each came to."
     theirs, ours = Path(tempfile.mkdtemp()), Path(tempfile.mkdtemp())
@@ -65,11 +78,13 @@ def runs(folder):
     def quick():
         shutil.rmtree(ours/'runs', ignore_errors=True)
         return whole_process(BIN/'mnist_kaggle', 'run', '--model', 'conv_quick', '--data', folder, cwd=ours)
-    measured = [(original(), quick()) for _ in range(ROUNDS)]
-    for i, (figure, limit) in enumerate([('whole run, wall seconds', 0.5), ('whole run, peak memory in MB', 0.6)]):
+    measured = [(original(), quick()) for _ in range(WHOLE_ROUNDS)]
+    for i, (figure, limit) in enumerate([('whole run, wall seconds', 0.4), ('whole run, peak memory in MB', 0.6)]):
         yield figure, median(q[i] for _, q in measured), 'the original\'s way', median(o[i] for o, _ in measured), limit
     accuracy = [pd.read_csv(path).accuracy.iloc[-1] for path in (*ours.glob('runs/*/history.csv'), theirs/'history.csv')]
     yield 'its validation accuracy', accuracy[0], 'the original\'s way', accuracy[1], None
+    fitting, = (cell for cell in json.loads((theirs/'out.ipynb').read_text())['cells'] if 'learn.fit(' in ''.join(cell['source']))
+    ORIGINAL.update(accuracy=accuracy[1], seconds=fitting['metadata']['papermill']['duration'])
 
 
 def reading(folder, archive):
@@ -108,11 +123,12 @@ def epoch(data):
 
 
 def imports():
-    "Importing each module, and everything of fastai.vision."
-    def load(statement): return lambda: seconds(lambda: subprocess.run([sys.executable, '-W', 'ignore', '-c', statement], check=True))
+    "Importing the module with the data and the slowest module, and everything of fastai.vision."
+    def load(statement): return seconds(lambda: subprocess.run([sys.executable, '-W', 'ignore', '-c', statement], check=True))
     modules = sorted(path.stem for path in (HERE.parent/'mnist_kaggle').glob('[!_]*.py'))
-    found = in_turn(vision=load('from fastai.vision.all import *'), **{name: load(f'import mnist_kaggle.{name}') for name in modules})
-    for name in ('data', max(modules, key=found.get)):
+    slowest = 'training' if QUICK else max(modules, key=lambda name: load(f'import mnist_kaggle.{name}'))
+    found = in_turn(vision=lambda: load('from fastai.vision.all import *'), **{name: lambda name=name: load(f'import mnist_kaggle.{name}') for name in ('data', slowest)})
+    for name in ('data', slowest):
         yield f'import mnist_kaggle.{name}, seconds', found[name], 'fastai.vision.all', found['vision'], 0.85
 
 
@@ -121,6 +137,73 @@ def many_runs():
     beyond, eight = scale.main()
     yield 'a run in a sweep, beyond its own work, seconds', beyond, 'the seconds that it may cost', 8., 1.
     yield 'eight runs by two workers, seconds', eight[2], 'by one worker', eight[1], 1 / 1.6
+
+
+def ours(name, data):
+    "Validation accuracy and seconds of training of a recipe."
+    recipe = get_recipe(name, device='cpu')
+    learn = get_learner(recipe, data, path=tempfile.mkdtemp())
+    with learn.no_bar(), learn.no_logging(): taken = seconds(train, learn, recipe)
+    return get_history(learn).accuracy.iloc[-1], taken
+
+
+def stored():
+    "What takes too long to be made again here: the one net, and the ensemble, of records.csv."
+    records = pd.read_csv(HERE/'records.csv')
+    best, four = records[records.step == 'conv_best'], records[records.step == 'four nets'].iloc[0]
+    yield 'conv_best', best['with tta'].mean(), best['training seconds'].mean(), f'stored: mean of {len(best)} seeds'
+    yield 'records: an ensemble of four conv_best', four['with tta'], four['training seconds'], 'stored'
+
+
+def race(data):
+    "Everybody on the first 33,600 rows with one thread: name, whose, accuracy, seconds of training, how often."
+    train_rows, valid_rows = split_rows(data.labels)
+    runners = [(name, 'ours', name in ('two_layer', 'conv'), lambda name=name: ours(name, data)) for name in ('linear', 'two_layer', 'conv', 'conv_quick')]
+    runners += [(peer.name, peer.source, peer.long, lambda peer=peer: peers.trial(peer, data, train_rows, valid_rows)) for peer in peers.PEERS]
+    torch.set_num_threads(1)
+    with threadpool_limits(1):
+        for name, whose, long, run in runners:
+            if long and QUICK or QUICK and name.startswith('MLP'): continue
+            found = pd.DataFrame([run() for _ in range(1 if long else ROUNDS)], columns=['accuracy', 'seconds']).median()
+            yield name, whose, found.accuracy, found.seconds, 'one run' if long or QUICK else f'median of {ROUNDS}'
+
+
+def plot(table):
+    "Accuracy against training seconds."
+    import matplotlib.pyplot as plt
+    figure, ax = plt.subplots(figsize=(8, 5), dpi=80)
+    for is_ours, rows in table.groupby(table.whose == 'ours'):
+        ax.plot(rows['training seconds'], 1 - rows.accuracy, 'o' if is_ours else 's', label='ours' if is_ours else 'others')
+        for row in rows.itertuples(index=False): ax.annotate(row[0].split(',')[0].split(':')[0], (row[3], 1 - row[2]), xytext=(5, 5), textcoords='offset points', fontsize=8)
+    ax.set(xscale='log', yscale='log', xlabel='training seconds, one thread', ylabel='validation error', title='error against time: down and left is better')
+    ax.set_xlim(right=4 * table['training seconds'].max())
+    ax.legend()
+    figure.savefig(HERE.parent/'docs/bench.png', bbox_inches='tight', metadata={'Software': None})
+
+
+def write(table, ratios):
+    "docs/bench.md, with the plot, and bench.csv."
+    commit = subprocess.run(['git', 'rev-parse', '--short', 'HEAD'], capture_output=True, text=True, check=True).stdout.strip()
+    plot(table)
+    ratios.to_csv(HERE/'bench.csv', index=False)
+    (HERE.parent/'docs/bench.md').write_text(f'''# Benchmarks
+
+Made by `make bench` at commit {commit}, on {os.cpu_count()} cores ({processor_name()}) without a GPU, Python {sys.version.split()[0]}, torch {torch.__version__}, with the competition's data. Times swing by a third from hour to hour on a machine that is shared; what is in one table was measured in one run.
+
+## Accuracy against training seconds
+
+Trained on the first 33,600 rows, validated on the other 8,400 (binomial error about .001), with one thread. What takes more than 40 seconds was run once; `conv_best` and the ensemble are from `benchmarks/records.csv`, which `make records` makes. The others' are written from their descriptions, in `benchmarks/peers.py`.
+
+{table.to_markdown(index=False, floatfmt=('', '', '.4f', '.1f', ''))}
+
+![error against time](bench.png)
+
+## Against the original's way
+
+The original notebook's way, done right, is `benchmarks/original.ipynb`: everything imported, `pandas.read_csv`, a list of tuples, ten epochs of the plain net. Medians of {ROUNDS} in turn, of {WHOLE_ROUNDS} for whole runs; the CSVs were parsed before unless it says the first time. The last column is the ratio that was aimed at.
+
+{ratios.to_markdown(index=False, floatfmt=('', '.3f', '', '.3f', '.2f', '.2f'))}
+''')
 
 
 def main():
@@ -132,13 +215,19 @@ def main():
     data = read_data(folder)
     if len(data.labels) != 42_000: sys.exit('The benchmarks need the competition\'s data.')
     rows = []
-    for row in itertools.chain(reading(folder, archive), epoch(data), imports(), runs(folder), many_runs()):
+    for row in itertools.chain(reading(folder, archive), epoch(data), imports(), runs(folder), () if QUICK else many_runs()):
         print(*row, flush=True)
         rows.append(row)
-    table = pd.DataFrame(rows, columns=['what', 'ours', 'against', 'theirs', 'at most']).round({'ours': 3, 'theirs': 3})
-    table.insert(4, 'ratio', (table.ours / table.theirs).round(2))
-    table.to_csv(HERE/'bench.csv', index=False)
-    print(table.to_string(index=False))
+    ratios = pd.DataFrame(rows, columns=['what', 'ours', 'against', 'theirs', 'at most']).round({'ours': 3, 'theirs': 3})
+    ratios.insert(4, 'ratio', (ratios.ours / ratios.theirs).round(2))
+    rows = [('the original\'s way, by papermill', 'the original', ORIGINAL['accuracy'], ORIGINAL['seconds'], 'one run'),
+            *((name, 'ours', *rest) for name, *rest in stored())]
+    for row in race(data):
+        print(*row, flush=True)
+        rows.append(row)
+    table = pd.DataFrame(rows, columns=['what', 'whose', 'accuracy', 'training seconds', 'measured']).sort_values('training seconds')
+    if not QUICK: write(table, ratios)
+    print(table.to_string(index=False), ratios.to_string(index=False), sep='\n\n')
 
 
 if __name__ == '__main__': main()

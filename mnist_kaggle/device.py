@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['runs_on', 'cuda_problem', 'resolve_device', 'set_deterministic', 'device_name', 'processor_name', 'numeric_settings',
-           'driver_version']
+           'driver_version', 'bfloat16_problem']
 
 # %% ../nbs/12_device.ipynb #5457e19f
 import os
@@ -83,3 +83,14 @@ def driver_version() -> str|None: # None where there is no NVIDIA driver
     "What the NVIDIA driver says of its version."
     path = Path('/proc/driver/nvidia/version')
     return path.read_text().splitlines()[0] if path.exists() else None
+
+# %% ../nbs/12_device.ipynb #29721f3b
+def bfloat16_problem(
+    device: str # 'cpu' or 'cuda'
+) -> str|None: # None where bfloat16 is quick
+    "Why this processor computes slowly with bfloat16."
+    if device == 'cuda':
+        import torch
+        return None if torch.cuda.get_device_capability() >= (8, 0) else f'{device_name("cuda")} has no units for it'
+    path = Path('/proc/cpuinfo')
+    return None if path.exists() and 'amx_bf16' in path.read_text() else 'this CPU has no AMX, or does not say so'

@@ -30,7 +30,7 @@ from .augment import AUGMENTATIONS, Augment
 from .checks import WatchTraining, check_fresh
 from .conv import conv_net
 from .data import DigitData, split_rows
-from .device import resolve_device, set_deterministic
+from .device import bfloat16_problem, resolve_device, set_deterministic
 from .linear import as_logits, batch_accuracy, linear_net, mse, rmse
 from .loaders import get_dls
 from .muon import Muon
@@ -112,6 +112,7 @@ def get_learner(
     if device is None: recipe = replace(recipe, device=resolve_device(recipe.device))
     device = device or recipe.device
     if device != 'cpu': set_deterministic(recipe.deterministic) # on the CPU all is, and asking imports a compiler
+    if recipe.precision == 'bfloat16' and (problem := bfloat16_problem(device)): print(f'Training in bfloat16 will be slow: {problem}.')
     dls = get_dls(data, rows, recipe.batch_size, recipe.seed, device)
     net = make_net(recipe)
     if recipe.standardise:

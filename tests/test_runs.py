@@ -3,6 +3,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
@@ -15,12 +16,13 @@ from safetensors.torch import load_file
 
 from mnist_kaggle import kernel
 from mnist_kaggle.data import read_data
-from mnist_kaggle.device import cuda_problem
+from mnist_kaggle.device import bfloat16_problem, cuda_problem
 from mnist_kaggle.evaluation import get_logits, predict
 from mnist_kaggle.files import find_data
 from mnist_kaggle.recipes import MODELS
 from mnist_kaggle.record import PIPELINE, RecordError, load_run, notebook_sha256, read_record, record_sha256
 from mnist_kaggle.run import RunError, execute
+from mnist_kaggle.training import make_net
 
 FILES = ['history.csv', 'logits.safetensors', 'model.safetensors', 'pipeline.ipynb', 'recipe.json', 'run.json', 'submission.csv']
 KEYS = ['model', 'parameters', 'data', 'code', 'versions', 'device', 'metrics', 'files', 'seconds', 'started', 'ended', 'sha256']
@@ -157,6 +159,17 @@ def test_the_regression_head(tmp_path):
     assert record['parameters']['head'] == 'value' and net(torch.zeros(3, 1, 28, 28)).shape == (3, 1)
 
 
+def test_a_net_trained_in_16_bits_is_asked_in_32(tmp_path):
+    execute({'model': 'conv_quick', 'data': 'sample', 'device': 'cpu', 'precision': 'bfloat16', 'epochs': 5}, tmp_path/'run')
+    assert 'Training in bfloat16 will be slow' in text_of(tmp_path/'run/pipeline.ipynb') or not bfloat16_problem('cpu')
+    logits, digits = load_file(tmp_path/'run/logits.safetensors')['test'], read_data(find_data('sample'))
+    net, recipe = load_run(tmp_path/'run')
+    assert recipe.precision == 'bfloat16' and torch.equal(get_logits(net, digits.test_images), logits)
+    single = make_net(replace(recipe, precision='single'))
+    single.load_state_dict(net.state_dict())
+    assert torch.equal(get_logits(single, digits.test_images), logits) and {p.dtype for p in net.parameters()} == {torch.float32}
+
+
 @pytest.mark.parametrize('parameters, words', [
     ({'epochs': '10'}, 'epochs must be of type int'), ({'model': 3}, 'model must be of type str'), ({'data': False}, 'data must be of type str'), ({'lr': 'fast'}, 'lr must be of type float'),
     ({'epoch': 3}, 'there is no parameter epoch; there are .*epochs'), ({'rows': 'some'}, "rows 'some'"), ({'seed': 1.5}, 'seed must be of type int'), ({'norm': 'yes'}, 'norm must be of type bool')])
@@ -195,7 +208,7 @@ def test_a_wheel_does_the_same_elsewhere(tmp_path, environment):
 
 
 @pytest.mark.skipif(bool(cuda_problem()), reason=f'CUDA is not used: {cuda_problem()}')
-@pytest.mark.parametrize('precision', ['single', 'mixed'])
+@pytest.mark.parametrize('precision', ['single', 'bfloat16'])
 def test_a_gpu(tmp_path, precision):
     record = execute({'model': 'conv_quick', 'data': 'sample', 'device': 'cuda', 'precision': precision, 'epochs': 30}, tmp_path/'run')
     assert record['device']['type'] == 'cuda' and record['metrics']['valid_accuracy'] > 0.9
