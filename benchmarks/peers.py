@@ -11,75 +11,74 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.svm import SVC
 from torch import nn
 
-Peer = namedtuple('Peer', 'name source long fit')  # `fit` trains on (images, labels) and gives what predicts; `long`: more than 40 seconds
+Peer = namedtuple('Peer', 'name source long fit')  # `fit` trains on (images, labels, seed) and gives what predicts; `long`: more than 40 seconds
 
 
 def scikit_learn(model):
     "A model of scikit-learn on pixels from 0 to 1."
-    def fit(images, labels):
+    def fit(images, labels, seed):
         with warnings.catch_warnings():
             warnings.simplefilter('ignore', ConvergenceWarning)  # at its default number of iterations, which is what is compared
-            fitted = model().fit(images / 255, labels)
-        return lambda images: fitted.predict(images / 255)
+            fitted = model(seed).fit(images.astype('float32') / 255, labels)
+        return lambda images: fitted.predict(images.astype('float32') / 255)
     return fit
 
 
-def batches(images, labels, size, shuffle, scale):
+def batches(images, labels, size, shuffle):
+    "Batches of standardised images and their labels."
     order = torch.randperm(len(images)) if shuffle else torch.arange(len(images))
-    for rows in order.split(size): yield scale(images[rows].float() / 255).view(-1, 1, 28, 28), labels[rows]
+    for rows in order.split(size): yield ((images[rows].float() / 255 - 0.1307) / 0.3081).view(-1, 1, 28, 28), labels[rows]
 
 
-def predictor(net, scale):
+def predictor(net):
     def predict(images):
         net.eval()
-        with torch.no_grad(): return torch.cat([net(xb).argmax(1) for xb, _ in batches(torch.from_numpy(images), torch.zeros(len(images)), 1000, False, scale)]).numpy()
+        with torch.no_grad(): return torch.cat([net(xb).argmax(1) for xb, _ in batches(torch.from_numpy(images), torch.zeros(len(images)), 1000, False)]).numpy()
     return predict
 
 
-def pytorch_example(images, labels, epochs=3):
+def pytorch_example(images, labels, seed, epochs=3):
     "Two convolutions, pooling, dropout, two linear layers; Adadelta with a rate of 1 that falls to 0.7 of it each epoch, batches of 64, standardised pixels. Its default is 14 epochs."
-    def scale(xb): return (xb - 0.1307) / 0.3081
-    torch.manual_seed(1)
+    torch.manual_seed(seed)
     net = nn.Sequential(nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(0.25), nn.Flatten(),
                         nn.Linear(9216, 128), nn.ReLU(), nn.Dropout(0.5), nn.Linear(128, 10))
     optimiser = torch.optim.Adadelta(net.parameters(), lr=1.)
     schedule = torch.optim.lr_scheduler.StepLR(optimiser, 1, gamma=0.7)
     for _ in range(epochs):
-        for xb, yb in batches(torch.from_numpy(images), torch.from_numpy(labels), 64, True, scale):
+        for xb, yb in batches(torch.from_numpy(images), torch.from_numpy(labels), 64, True):
             optimiser.zero_grad()
             F.cross_entropy(net(xb), yb).backward()
             optimiser.step()
         schedule.step()
-    return predictor(net, scale)
+    return predictor(net)
 
 
-def train_mnist_fast(images, labels):
-    "Two convolutions with pooling, two linear layers; Adam of betas 0.7 and 0.9, one cycle of the rate up to 0.01, batches of 256 in the order of the file, one epoch."
-    def scale(xb): return xb
-    torch.manual_seed(0)
+def train_mnist_fast(images, labels, seed):
+    "Two convolutions with pooling, two linear layers; Adam of betas 0.7 and 0.9, one cycle of the rate up to 0.01, batches of 256 in an order drawn once, one epoch, standardised pixels."
+    torch.manual_seed(seed)
     net = nn.Sequential(nn.Conv2d(1, 24, 5), nn.MaxPool2d(2), nn.ReLU(), nn.Conv2d(24, 32, 3), nn.MaxPool2d(2), nn.ReLU(), nn.Flatten(),
                         nn.Linear(800, 256), nn.ReLU(), nn.Linear(256, 10))
     optimiser = torch.optim.Adam(net.parameters(), lr=0.01, betas=(0.7, 0.9))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 0.01, total_steps=-(-len(images) // 256), cycle_momentum=False)
-    for xb, yb in batches(torch.from_numpy(images), torch.from_numpy(labels), 256, False, scale):
+    for xb, yb in batches(torch.from_numpy(images), torch.from_numpy(labels), 256, True):
         optimiser.zero_grad()
         F.cross_entropy(net(xb), yb).backward()
         optimiser.step()
         schedule.step()
-    return predictor(net, scale)
+    return predictor(net)
 
 
 PEERS = [
-    Peer('LogisticRegression', 'scikit-learn', False, scikit_learn(LogisticRegression)),
-    Peer('MLPClassifier((30,))', 'scikit-learn', False, scikit_learn(lambda: MLPClassifier((30,), random_state=0))),
-    Peer('SVC(C=5)', 'scikit-learn', True, scikit_learn(lambda: SVC(C=5))),
+    Peer('LogisticRegression', 'scikit-learn', False, scikit_learn(lambda seed: LogisticRegression(random_state=seed))),
+    Peer('MLPClassifier((30,))', 'scikit-learn', False, scikit_learn(lambda seed: MLPClassifier((30,), random_state=seed))),
+    Peer('SVC(C=5)', 'scikit-learn', True, scikit_learn(lambda seed: SVC(C=5))),
     Peer('PyTorch\'s MNIST example, 3 of its 14 epochs', 'github.com/pytorch/examples, mnist/main.py', True, pytorch_example),
     Peer('the net of the 0.76-second notebooks', 'github.com/tuomaso/train_mnist_fast, 8_Final_00s76.ipynb', False, train_mnist_fast)]
 
 
-def trial(peer, data, train_rows, valid_rows):
+def trial(peer, data, train_rows, valid_rows, seed):
     "Validation accuracy, and seconds of training."
     start = time.perf_counter()
-    predict = peer.fit(data.images[train_rows], data.labels[train_rows])
+    predict = peer.fit(data.images[train_rows], data.labels[train_rows], seed)
     seconds = time.perf_counter() - start
     return (predict(data.images[valid_rows]) == data.labels[valid_rows]).mean(), seconds

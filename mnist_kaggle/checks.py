@@ -62,7 +62,7 @@ class TrainingError(RuntimeError):
 
 class WatchTraining(Callback):
     "Check the loss's shapes in the first batch, and after each epoch that there is a loss and more than one answer."
-    order = 30 # after mixed precision has made the predictions 32 bits again
+    order = 30 # after what else is done with a prediction
     patience = 5 # epochs of one answer, at least
     fitting = False
 

@@ -63,7 +63,7 @@ def recorded_parameters(
     if set(recorded) != known | {'rows'}:
         raise RecordError(f"the run has parameters that this version of mnist_kaggle has not, or the other way round: {', '.join(sorted(set(recorded) ^ known - {'rows'}))}. "
                           f"It was made by version {record['versions'].get('mnist_kaggle')}.")
-    if recorded['device'] == 'cuda' and cuda_problem(): recorded = {**recorded, 'device': 'cpu', 'precision': 'single'}
+    if recorded['device'] == 'cuda' and cuda_problem(): recorded = {**recorded, 'device': 'cpu'}
     return {**recorded, 'model': record['model'], 'data': data_parameter(source)} # the notebook's `model` is the recipe's name, not the net's
 
 # %% ../nbs/21_verify.ipynb #2ec84b8e
