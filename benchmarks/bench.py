@@ -204,7 +204,7 @@ Trained on the first 33,600 rows, validated on the other 8,400 (binomial error a
 
 The original notebook's way, done right, is `benchmarks/original.ipynb`: everything imported, `pandas.read_csv`, a list of tuples, ten epochs of the plain net. Medians of {ROUNDS} in turn, of {WHOLE_ROUNDS} for whole runs; the CSVs were parsed before unless it says the first time. The last column is the ratio that was aimed at.
 
-{ratios.to_markdown(index=False, floatfmt=('', '.3f', '', '.3f', '.2f', '.2f'))}
+{ratios.astype(object).where(ratios.notna(), None).to_markdown(index=False, missingval='', floatfmt=('', '.3f', '', '.3f', '.2f', '.2f'))}
 ''')
 
 
