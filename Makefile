@@ -74,7 +74,7 @@ notebooks: $(READY)
 records: $(READY)
 	$(BIN)/python benchmarks/records.py
 
-# Twenty minutes on two cores, which should have nothing else to do; bench-quick takes two, and writes nothing.
+# Half an hour on two cores, which should have nothing else to do; bench-quick does each short thing once, and writes nothing.
 bench: $(READY)
 	$(BIN)/python benchmarks/bench.py
 

@@ -1,7 +1,7 @@
 """Accuracy against training seconds, ours and others', and speed and memory against the original's way, measured in one run but for what is taken from records.csv.
 
-make bench, or: python benchmarks/bench.py    (20 minutes; writes bench.csv, docs/bench.md, docs/bench.png and docs/scale.md)
-make bench-quick, or the same with --quick    (2 minutes: each short thing once; writes nothing)
+make bench, or: python benchmarks/bench.py    (half an hour; writes bench.csv, docs/bench.md, docs/bench.png and docs/scale.md)
+make bench-quick, or the same with --quick    (each short thing once; writes nothing)
 The data is found as the library finds it; it must be the competition's."""
 import itertools
 import json

@@ -24,16 +24,22 @@ def scikit_learn(model):
     return fit
 
 
-def batches(images, labels, size, shuffle):
-    "Batches of standardised images and their labels."
-    order = torch.randperm(len(images)) if shuffle else torch.arange(len(images))
-    for rows in order.split(size): yield ((images[rows].float() / 255 - 0.1307) / 0.3081).view(-1, 1, 28, 28), labels[rows]
+def standardised(images): return ((torch.from_numpy(images).float() / 255 - 0.1307) / 0.3081).view(-1, 1, 28, 28)
+
+
+def fit_epoch(net, optimiser, images, labels, size, after_step=lambda: None):
+    "One epoch over batches of standardised images, in an order drawn anew."
+    for rows in torch.randperm(len(images)).split(size):
+        optimiser.zero_grad()
+        F.cross_entropy(net(standardised(images[rows])), torch.from_numpy(labels[rows])).backward()
+        optimiser.step()
+        after_step()
 
 
 def predictor(net):
     def predict(images):
         net.eval()
-        with torch.no_grad(): return torch.cat([net(xb).argmax(1) for xb, _ in batches(torch.from_numpy(images), torch.zeros(len(images)), 1000, False)]).numpy()
+        with torch.no_grad(): return torch.cat([net(standardised(images[i:i + 1000])).argmax(1) for i in range(0, len(images), 1000)]).numpy()
     return predict
 
 
@@ -45,10 +51,7 @@ def pytorch_example(images, labels, seed, epochs=3):
     optimiser = torch.optim.Adadelta(net.parameters(), lr=1.)
     schedule = torch.optim.lr_scheduler.StepLR(optimiser, 1, gamma=0.7)
     for _ in range(epochs):
-        for xb, yb in batches(torch.from_numpy(images), torch.from_numpy(labels), 64, True):
-            optimiser.zero_grad()
-            F.cross_entropy(net(xb), yb).backward()
-            optimiser.step()
+        fit_epoch(net, optimiser, images, labels, 64)
         schedule.step()
     return predictor(net)
 
@@ -60,11 +63,7 @@ def train_mnist_fast(images, labels, seed):
                         nn.Linear(800, 256), nn.ReLU(), nn.Linear(256, 10))
     optimiser = torch.optim.Adam(net.parameters(), lr=0.01, betas=(0.7, 0.9))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 0.01, total_steps=-(-len(images) // 256), cycle_momentum=False)
-    for xb, yb in batches(torch.from_numpy(images), torch.from_numpy(labels), 256, True):
-        optimiser.zero_grad()
-        F.cross_entropy(net(xb), yb).backward()
-        optimiser.step()
-        schedule.step()
+    fit_epoch(net, optimiser, images, labels, 256, after_step=schedule.step)
     return predictor(net)
 
 
