@@ -1,9 +1,12 @@
 "What the tests of pages share: Chromium, driven by Playwright, and pages that reach nothing but their own place and note what went wrong."
+import fcntl
 import os
 import re
 import shutil
 import subprocess
+import tempfile
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -14,10 +17,12 @@ CHROMIUM_ARGUMENTS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-
 
 
 def find_chromium():
-    "Where Chromium is. Where it is missing, root on Debian and its like has it installed, and anybody else is told what to install."
-    if not shutil.which('chromium') and shutil.which('apt-get') and os.getuid() == 0:
-        environment = {**os.environ, 'DEBIAN_FRONTEND': 'noninteractive'}
-        for arguments in (['update'], ['install', '-y', 'chromium']): subprocess.run(['apt-get', '-qq', *arguments], check=True, env=environment)
+    "Where Chromium is. Where it is missing, root on Debian and its like has it installed, one process at a time, and anybody else is told what to install."
+    with (Path(tempfile.gettempdir())/f'chromium-{os.getuid()}.lock').open('w') as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # apt-get does not wait for another one
+        if not shutil.which('chromium') and shutil.which('apt-get') and os.getuid() == 0:
+            environment = {**os.environ, 'DEBIAN_FRONTEND': 'noninteractive'}
+            for arguments in (['update'], ['install', '-y', 'chromium']): subprocess.run(['apt-get', '-qq', *arguments], check=True, env=environment)
     return shutil.which('chromium') or pytest.fail('There is no chromium on the PATH: install it, as with `apt-get install chromium` on Debian.')
 
 
