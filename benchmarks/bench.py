@@ -12,7 +12,6 @@ import sys
 import tempfile
 import time
 import zipfile
-from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
@@ -36,6 +35,7 @@ if sys.argv[1:] not in ([], ['--quick']): sys.exit(__doc__)
 QUICK = sys.argv[1:] == ['--quick']
 ROUNDS = 1 if QUICK else 5
 WHOLE_ROUNDS = 1 if QUICK else 3  # of what takes a minute
+SLOWEST = 'sweep'  # the module with most behind it
 HERE = Path(__file__).parent
 BIN = Path(sys.executable).parent
 
@@ -69,23 +69,20 @@ def whole_process(*command, cwd):
     return time.perf_counter() - start, most / 1e6
 
 
-ORIGINAL = {}  # accuracy and training seconds of its last run
-
-
 def runs(folder):
-    "A whole run, from command to submission, the original's and ours; and the accuracy that each came to."
+    "A whole run, from command to submission, the original's and ours, and the accuracy that each came to; and the original's accuracy and seconds of training."
     theirs, ours = Path(tempfile.mkdtemp()), Path(tempfile.mkdtemp())
     def original(): return whole_process(BIN/'papermill', HERE/'original.ipynb', 'out.ipynb', '-p', 'folder', folder, cwd=theirs)
     def quick():
         shutil.rmtree(ours/'runs', ignore_errors=True)
         return whole_process(BIN/'mnist_kaggle', 'run', '--model', 'conv_quick', '--data', folder, cwd=ours)
     measured = [(original(), quick()) for _ in range(WHOLE_ROUNDS)]
-    for i, (figure, limit) in enumerate([('whole run, wall seconds', 0.4), ('whole run, peak memory in MB', 0.6)]):
-        yield figure, median(q[i] for _, q in measured), 'the original\'s way', median(o[i] for o, _ in measured), limit
-    accuracy = [pd.read_csv(path).accuracy.iloc[-1] for path in (*ours.glob('runs/*/history.csv'), theirs/'history.csv')]
-    yield 'its validation accuracy', accuracy[0], 'the original\'s way', accuracy[1], None
+    wall, memory = ([median(way[i] for way in ways) for ways in zip(*measured)] for i in (0, 1))
+    accuracy = [pd.read_csv(path).accuracy.iloc[-1] for path in (theirs/'history.csv', *ours.glob('runs/*/history.csv'))]
+    rows = [(what, quick, 'the original\'s way', original, limit) for what, (original, quick), limit in
+            [('whole run, wall seconds', wall, 0.4), ('whole run, peak memory in MB', memory, 0.6), ('its validation accuracy', accuracy, None)]]
     fitting, = (cell for cell in json.loads((theirs/'out.ipynb').read_text())['cells'] if 'learn.fit(' in ''.join(cell['source']))
-    ORIGINAL.update(accuracy=accuracy[1], seconds=fitting['metadata']['papermill']['duration'])
+    return rows, (accuracy[0], fitting['metadata']['papermill']['duration'])
 
 
 def reading(folder, archive):
@@ -102,10 +99,10 @@ def reading(folder, archive):
 
 
 def epoch(data):
-    "An epoch through a `Learner`, with and without deterministic algorithms, and through a plain loop over the same tensors with the same net."
+    "An epoch through a `Learner`, and through a plain loop over the same tensors with the same net."
     recipe = get_recipe('conv', epochs=1, augment='none', device='cpu')
     images, labels = torch.from_numpy(data.images[:33_600]), torch.from_numpy(data.labels[:33_600])
-    def learner(recipe=recipe):
+    def learner():
         learn = get_learner(recipe, data, path=tempfile.mkdtemp())
         learn.dls.loaders[1] = learn.dls.test_dl(data.images[:0])  # the plain loop does not validate
         with learn.no_bar(), learn.no_logging(): return seconds(train, learn, recipe)
@@ -118,18 +115,15 @@ def epoch(data):
     def plain():
         net = make_net(recipe).to(memory_format=torch.contiguous_format)
         return seconds(loop, net, torch.optim.SGD(net.parameters(), lr=recipe.lr, momentum=0.9))
-    found = in_turn(learner=learner, plain=plain, free=lambda: learner(replace(recipe, deterministic=False)))
+    found = in_turn(learner=learner, plain=plain)
     yield 'an epoch of conv, seconds', found['learner'], 'a plain loop', found['plain'], 1.15
-    yield 'an epoch of conv, deterministic, seconds', found['learner'], '--deterministic false', found['free'], None
 
 
 def imports():
-    "Importing the module with the data and the slowest module, and everything of fastai.vision."
+    "Importing the module with the data, and the one with most behind it, and everything of fastai.vision."
     def load(statement): return seconds(lambda: subprocess.run([sys.executable, '-W', 'ignore', '-c', statement], check=True))
-    modules = sorted(path.stem for path in (HERE.parent/'mnist_kaggle').glob('[!_]*.py'))
-    slowest = max(modules, key=lambda name: load(f'import mnist_kaggle.{name}'))
-    found = in_turn(vision=lambda: load('from fastai.vision.all import *'), **{name: lambda name=name: load(f'import mnist_kaggle.{name}') for name in ('data', slowest)})
-    for name in ('data', slowest):
+    found = in_turn(vision=lambda: load('from fastai.vision.all import *'), **{name: lambda name=name: load(f'import mnist_kaggle.{name}') for name in ('data', SLOWEST)})
+    for name in ('data', SLOWEST):
         yield f'import mnist_kaggle.{name}, seconds', found[name], 'fastai.vision.all', found['vision'], 0.85
 
 
@@ -149,12 +143,11 @@ def ours(name, data, seed):
 
 
 def stored():
-    "What takes too long to be made again here: the one net, and the ensemble, of records.csv."
+    "What takes too long to be made again here: the one net, and the ensemble of its seeds, of records.csv."
     records = scale.read_records()
-    best, four = records[(records.section == 'recipes') & (records.step == 'conv_best')], records[records.step == 'four nets'].iloc[0]
-    least = best['training seconds'].min()
-    yield 'conv_best', best['with tta'].mean(), least, f'stored: mean of {len(best)} seeds, least seconds'
-    yield 'an ensemble of four conv_best', four['with tta'], 4 * least, 'stored: four times the least seconds'
+    best, (whole,) = records[(records.section == 'recipes') & (records.step == 'conv_best')], records[records.step == 'the ensemble'].to_dict('records')
+    yield 'conv_best', 'ours', best['with tta'].mean(), best['training seconds'].mean(), f'stored: mean of {len(best)} seeds'
+    yield f'an ensemble of {len(best)} conv_best', 'ours', whole['with tta'], whole['training seconds'], 'stored: its members\' seconds together'
 
 
 def race(data):
@@ -218,14 +211,13 @@ def main():
     data = read_data(folder)
     if len(data.labels) != 42_000: sys.exit('The benchmarks need the competition\'s data.')
     rows = []
-    parts = [reading(folder, archive), epoch(data), runs(folder)] + ([] if QUICK else [imports(), many_runs()])
-    for row in itertools.chain(*parts):
+    compared, (accuracy, taken) = runs(folder)
+    for row in itertools.chain(compared, reading(folder, archive), epoch(data), *([] if QUICK else [imports(), many_runs()])):
         print(*row, flush=True)
         rows.append(row)
     ratios = pd.DataFrame(rows, columns=['what', 'ours', 'against', 'theirs', 'at most']).round({'ours': 3, 'theirs': 3})
     ratios.insert(4, 'ratio', (ratios.ours / ratios.theirs).round(2))
-    rows = [('the original\'s way, by papermill', 'the original', ORIGINAL['accuracy'], ORIGINAL['seconds'], 'one run'),
-            *((name, 'ours', *rest) for name, *rest in already)]
+    rows = [('the original\'s way, by papermill', 'the original', accuracy, taken, 'one run'), *already]
     for row in race(data):
         print(*row, flush=True)
         rows.append(row)

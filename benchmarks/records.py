@@ -18,23 +18,22 @@ PROGRAM = Path(sys.executable).with_name('mnist_kaggle')
 STEPS = [  # section of the notebook, what is new, the sweep that trains it
     ('recipes', 'linear', '--model linear --seed 0-2'),
     ('recipes', 'two_layer', '--model two_layer --seed 0-2'),
-    ('recipes', 'conv', '--model conv --seed 0-2'),
+    ('recipes', 'conv', '--model conv --seed 0-3'),
     ('recipes', 'conv_quick', '--model conv_quick --seed 0-4'),
-    ('recipes', 'conv_best', '--model conv_best --seed 0-3'),
+    ('recipes', 'conv_best', '--model conv_best --seed 0-7'),
     ('conv_quick', 'the stride-2 net, two epochs', '--model conv --epochs 2 --lr 0.2 --batch-size 128 --augment none --seed 0-4'),
     ('conv_quick', 'the small net with max-pooling', '--model conv_quick --optimiser sgd --schedule one_cycle --lr 0.2 --seed 0-4'),
     ('conv_quick', 'Muon and its schedule', '--model conv_quick --seed 0-4'),
-    ('conv_best', 'the stride-2 net', '--model conv --seed 0-2'),
-    ('conv_best', 'the deep net with max-pooling', '--model conv_best --optimiser sgd --schedule one_cycle --lr 0.2 --augment affine --tta 0 --seed 0-1'),
-    ('conv_best', 'Muon and its schedule, elastic changes', '--model conv_best --seed 0-3'),
+    ('conv_best', 'the stride-2 net', '--model conv --seed 0-3'),
+    ('conv_best', 'the deep net with max-pooling', '--model conv_best --optimiser sgd --schedule one_cycle --lr 0.2 --augment affine --tta 0 --seed 0-3'),
+    ('conv_best', 'elastic changes', '--model conv_best --optimiser sgd --schedule one_cycle --lr 0.2 --tta 0 --seed 0-3'),
+    ('conv_best', 'Muon and its schedule', '--model conv_best --seed 0-7'),
     ('precision', 'single', '--model conv_quick --seed 0-4'),
     ('precision', 'bfloat16', '--model conv_quick --precision bfloat16 --seed 0-2'),
 ]
-
-
 ENSEMBLES = [  # what it is, the sweep whose runs are its members
-    ('four nets', '--model conv_best --seed 0-3'),
-    ('four nets, for the submission', '--model conv_best --seed 0-3 --rows all'),
+    ('the ensemble', '--model conv_best --seed 0-7'),
+    ('the ensemble, for the submission', '--model conv_best --seed 0-7 --rows all'),
 ]
 
 

@@ -19,7 +19,7 @@ def pool_conv(
 ) -> nn.Sequential: # from [b, n_in, n, n] to [b, n_out, m, m]
     "A convolution, with what follows it."
     layers = [nn.Conv2d(n_in, n_out, kernel_size, stride, padding, bias=False), nn.BatchNorm2d(n_out), nn.ReLU()]
-    if pool: layers.insert(1, nn.MaxPool2d(2, ceil_mode=True)) # of an odd number of rows the last is kept
+    if pool: layers.insert(1, nn.MaxPool2d(2))
     return nn.Sequential(*layers)
 
 # %% ../nbs/09_pool.ipynb #adbda882
@@ -42,10 +42,10 @@ def deep_pool_net(
 ) -> nn.Sequential: # from float [b, 1, 28, 28] to [b, outputs]
     "Five convolutions, 1–width–2·width–2·width–4·width–4·width, with two poolings, and a linear layer."
     return nn.Sequential(
-        pool_conv(1, width, pool=True),                 # 26×26, then 13×13
-        pool_conv(width, 2*width),                      # 11×11
-        pool_conv(2*width, 2*width, pool=True),         # 9×9, then 5×5
-        pool_conv(2*width, 4*width, padding=1),         # 5×5
-        pool_conv(4*width, 4*width, padding=1),         # 5×5
+        pool_conv(1, width, 5, pool=True),              # 24×24, then 12×12
+        pool_conv(width, 2*width),                      # 10×10
+        pool_conv(2*width, 2*width, pool=True),         # 8×8, then 4×4
+        pool_conv(2*width, 4*width, padding=1),         # 4×4
+        pool_conv(4*width, 4*width, padding=1),         # 4×4
         nn.Flatten(),
-        nn.Linear(25 * 4*width, outputs))
+        nn.Linear(16 * 4*width, outputs))

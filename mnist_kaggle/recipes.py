@@ -94,7 +94,7 @@ RECIPES = {
     'two_layer': Recipe('two_layer', epochs=30, lr=0.2, standardise=True, augment='affine'),
     'conv': Recipe('conv', epochs=25, lr=0.4, norm=True, augment='affine'),
     'conv_quick': Recipe('pool', epochs=2, lr=0.06, width=8, optimiser='muon', schedule='cosine', batch_size=128),
-    'conv_best': Recipe('deep_pool', epochs=10, lr=0.04, width=24, optimiser='muon', schedule='cosine', augment='elastic', tta=8),
+    'conv_best': Recipe('deep_pool', epochs=12, lr=0.04, width=24, optimiser='muon', schedule='cosine', augment='elastic', tta=4),
 }
 MODELS = ('linear', 'two_layer', 'conv') # what 'all' stands for
 
