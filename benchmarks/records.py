@@ -1,4 +1,4 @@
-"""Train every recipe, and each step on the way to the best of them, by sweeps; write a row for each run into records.csv.
+"""Train every recipe, and each step on the way to the best of them, by sweeps; write a row for each run of each step into records.csv.
 
 make records, or: python benchmarks/records.py [FOLDER] (the data is found as the library finds it; it must be the competition's)
 All is trained on the CPU. FOLDER is for the runs. What is complete there is not made again, so what was stopped goes on."""
@@ -29,7 +29,7 @@ STEPS = [  # section of the notebook, what is new, the sweep that trains it
     ('conv_best', 'elastic changes', '--model conv_best --optimiser sgd --schedule one_cycle --lr 0.2 --tta 0 --seed 0-3'),
     ('conv_best', 'Muon and its schedule', '--model conv_best --seed 0-7'),
     ('precision', 'single', '--model conv_quick --seed 0-4'),
-    ('precision', 'bfloat16', '--model conv_quick --precision bfloat16 --seed 0-2'),
+    ('precision', 'bfloat16', '--model conv_quick --precision bfloat16 --seed 0-4'),
 ]
 ENSEMBLES = [  # what it is, the sweep whose runs are its members
     ('the ensemble', '--model conv_best --seed 0-7'),
