@@ -70,11 +70,11 @@ notebooks: $(READY)
 	  --TagRemovePreprocessor.enabled=True --TagRemovePreprocessor.remove_all_outputs_tags no-output
 	$(MAKE) export
 
-# The accuracies of the recipes and of the steps to them, by sweeps: two hours on two cores; what was stopped goes on.
+# The accuracies of the recipes and of the steps to them, by sweeps: an hour and a half on two cores; what was stopped goes on.
 records: $(READY)
 	$(BIN)/python benchmarks/records.py
 
-# Half an hour on two cores, which should have nothing else to do; bench-quick does each short thing once, and writes nothing.
+# About 25 minutes on two cores, which should have nothing else to do; bench-quick does each short thing once, and writes nothing.
 bench: $(READY)
 	$(BIN)/python benchmarks/bench.py
 

@@ -43,7 +43,7 @@ def predictor(net):
     return predict
 
 
-def pytorch_example(images, labels, seed, epochs=3):
+def pytorch_example(images, labels, seed, epochs=2):
     "Two convolutions, pooling, dropout, two linear layers; Adadelta with a rate of 1 that falls to 0.7 of it each epoch, batches of 64, standardised pixels. Its default is 14 epochs."
     torch.manual_seed(seed)
     net = nn.Sequential(nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(0.25), nn.Flatten(),
@@ -71,7 +71,7 @@ PEERS = [
     Peer('LogisticRegression', 'scikit-learn', 6, scikit_learn(lambda seed: LogisticRegression())),
     Peer('MLPClassifier((30,))', 'scikit-learn', 30, scikit_learn(lambda seed: MLPClassifier((30,), random_state=seed))),
     Peer('SVC(C=5)', 'scikit-learn', 90, scikit_learn(lambda seed: SVC(C=5))),
-    Peer('PyTorch\'s MNIST example, 3 of its 14 epochs', 'github.com/pytorch/examples, mnist/main.py', 190, pytorch_example),
+    Peer('PyTorch\'s MNIST example, 2 of its 14 epochs', 'github.com/pytorch/examples, mnist/main.py', 130, pytorch_example),
     Peer('the net of the 0.76-second notebooks', 'github.com/tuomaso/train_mnist_fast, 8_Final_00s76.ipynb', 13, train_mnist_fast)]
 
 
