@@ -172,19 +172,18 @@ def race(data):
 def plot(table):
     "Accuracy against training seconds."
     import matplotlib.pyplot as plt
-    figure, ax = plt.subplots(figsize=(8, 5), dpi=80)
+    figure, ax = plt.subplots(figsize=(10, 6), dpi=80)
     for is_ours, rows in table.groupby(table.whose == 'ours'):
         ax.plot(rows['training seconds'], 1 - rows.accuracy, 'o' if is_ours else 's', label='ours' if is_ours else 'others')
-        for row in rows.itertuples(index=False): ax.annotate(row[0], (row[3], 1 - row[2]), xytext=(5, -11 if is_ours else 4), textcoords='offset points', fontsize=8)
+        for row in rows.itertuples(index=False): ax.annotate(row[0], (row[3], 1 - row[2]), xytext=(5, -11 if is_ours else 4), textcoords='offset points', fontsize=7)
     ax.set(xscale='log', yscale='log', xlabel='training seconds', ylabel='validation error', title='error against time: down and left is better')
     ax.set_xlim(right=8 * table['training seconds'].max())
     ax.legend()
     figure.savefig(HERE.parent/'docs/bench.png', bbox_inches='tight', metadata={'Software': None})
 
 
-def write(table, ratios):
+def write(table, ratios, commit):
     "docs/bench.md, with the plot, and bench.csv."
-    commit = subprocess.run(['git', 'describe', '--always', '--dirty'], capture_output=True, text=True, check=True).stdout.strip()
     plot(table)
     ratios.to_csv(HERE/'bench.csv', index=False)
     (HERE.parent/'docs/bench.md').write_text(f'''# Benchmarks
@@ -211,6 +210,7 @@ The original notebook's way, done right, is `benchmarks/original.ipynb`: everyth
 
 def main():
     already = list(stored())
+    commit = subprocess.run(['git', 'describe', '--always', '--dirty'], capture_output=True, text=True, check=True).stdout.strip()
     source = find_data()
     folder, archive = Path(tempfile.mkdtemp()), Path(tempfile.mkdtemp())/'data.zip'
     for name in FILES: (folder/name).write_bytes(read_file(source, name))
@@ -230,7 +230,7 @@ def main():
         print(*row, flush=True)
         rows.append(row)
     table = pd.DataFrame(rows, columns=['what', 'whose', 'accuracy', 'training seconds', 'measured']).sort_values('training seconds')
-    if not QUICK: write(table, ratios)
+    if not QUICK: write(table, ratios, commit)
     print(table.to_string(index=False), ratios.to_string(index=False), sep='\n\n')
 
 
