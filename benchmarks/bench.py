@@ -194,7 +194,7 @@ Made by `make bench` at commit {commit}, on {os.cpu_count()} cores ({processor_n
 
 Trained on the first 33,600 rows, validated on the other 8,400 (binomial error about .001 near .99), on the CPU with one thread, but for the original's way, which takes the threads that torch takes by itself. Seconds from the data in memory to the trained net or model; ours include a validation after each epoch, and the original's its own; the others have none. What takes less than 40 seconds was run five times, with another seed each time, in turn with all others. `conv_best` and the ensemble are from `benchmarks/records.csv`, which `make records` makes, two runs at a time.
 
-Our recipes were chosen on these validation rows, so their accuracies are a little too good; the others' are written from their descriptions, in `benchmarks/peers.py`, and not tuned for these rows. PyTorch's example is stopped after 2 of its 14 epochs, for time. The 0.76-second notebooks train on a GPU, on MNIST's 60,000 rows, and report .990. scikit-learn's `LogisticRegression` and `MLPClassifier` end at their default number of iterations, converged or not.
+Our recipes were chosen on these validation rows, so their accuracies are a little too good; the others' are written from their descriptions, in `benchmarks/peers.py`, and not tuned for these rows. PyTorch's example is stopped early, for time. The 0.76-second notebooks train on a GPU, on MNIST's 60,000 rows, and report .990. scikit-learn's `LogisticRegression` and `MLPClassifier` end at their default number of iterations, converged or not.
 
 {table.to_markdown(index=False, floatfmt=('', '', '.4f', '.1f', ''))}
 
