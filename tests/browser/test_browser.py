@@ -100,7 +100,7 @@ def wait_until_ready(server, ask, log):
 def lab(tmp_path_factory):
     "JupyterLab on copies of the notebooks: `lab.url`, `lab.token`, and all that `requests.Session` has."
     folder = tmp_path_factory.mktemp('lab')
-    for name in ('nbs', 'benchmarks'): shutil.copytree(CHECKOUT/name, folder/name, ignore=shutil.ignore_patterns('.ipynb_checkpoints'))
+    for name in ('nbs', 'benchmarks', 'docs'): shutil.copytree(CHECKOUT/name, folder/name, ignore=shutil.ignore_patterns('.ipynb_checkpoints'))
     environment = lab_environment(folder)
     write_settings(folder/'settings')
     port, token, log = free_port(), secrets.token_hex(), folder/'jupyter-lab.log'
