@@ -19,13 +19,13 @@ test: $(READY)
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests --ignore=tests/faults --ignore=tests/on_kaggle --ignore=tests/browser
 
 test-faults: $(READY)
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/faults --table=docs/faults.md
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal tests/faults --table=docs/faults.md
 
 test-kaggle: $(READY) $(KAGGLE_READY)
 	$(BIN)/python -m pytest -q -n 2 tests/on_kaggle
 
 test-browser: $(READY)
-	$(BIN)/python -m pytest -q -n 2 --dist loadgroup tests/browser
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal tests/browser
 
 # Known weaknesses of the pinned packages. Fails, too, where the database can't be reached: not asked is not audited.
 audit: $(READY)

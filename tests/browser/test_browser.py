@@ -141,17 +141,16 @@ def take_picture(page, path, most=15_000):
     notebook.screenshot(path=path)
 
 
-@pytest.fixture(scope='module', params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in NOTEBOOKS]) # what is asked of a notebook is asked in one process
-def ran(request, lab, open_page):
+def run_by_hand(name, lab, open_page):
     "What a notebook's page holds after all cells ran: `cells` as they are shown, `stored` as they are in the checkout, and what went wrong."
-    path = lab.notebooks/f'{request.param}.ipynb'
+    path = lab.notebooks/f'{name}.ipynb'
     stored = [cell for cell in nbformat.read(path, 4).cells if cell.cell_type == 'code']
     with open_page(lab.url) as (page, seen):
         run_all(page, f'{lab.url}lab/tree/{path.name}?token={lab.token}&reset')
-        take_picture(page, SCREENSHOTS/f'{request.param}.png')
+        take_picture(page, SCREENSHOTS/f'{name}.png')
         images = page.locator('.jp-Notebook img').evaluate_all('images => images.map(image => image.naturalWidth)')
         dialogs = page.locator('.jp-Dialog').all_inner_texts()
-        result = SimpleNamespace(name=request.param, cells=page.evaluate(CELLS), stored=stored, bars=page.evaluate('window.bars'),
+        result = SimpleNamespace(name=name, cells=page.evaluate(CELLS), stored=stored, bars=page.evaluate('window.bars'),
                                  images=images, errors=page.evaluate(ERRORS), warnings=page.evaluate(WARNINGS), dialogs=dialogs, seen=seen)
     stop_kernels(lab)
     return result
@@ -171,13 +170,13 @@ def is_table(output):
 def shows_epochs(cell): return any('class="fastprogress"' in output.get('data', {}).get('text/html', '') for output in cell.outputs)
 
 
-def test_all_cells_run_without_a_warning(ran):
+def check_all_cells_ran_without_a_warning(ran):
     assert ran.errors == [] and ran.dialogs == [] and ran.warnings == []
     assert [(i, output['text']) for i, output in outputs_of(ran) if 'Traceback' in output['text']] == []
     assert all(re.match(r'\[\d+\]', cell['prompt']) for cell in ran.cells)
 
 
-def test_pictures_and_tables_are_shown(ran):
+def check_pictures_and_tables_are_shown(ran):
     assert len(ran.cells) == len(ran.stored)
     shown = [(sum(output['images'] for output in cell['outputs']), sum(output['tables'] for output in cell['outputs'])) for cell in ran.cells]
     stored = [(sum('image/png' in output.get('data', {}) for output in cell.outputs), sum(map(is_table, cell.outputs))) for cell in ran.stored]
@@ -186,7 +185,7 @@ def test_pictures_and_tables_are_shown(ran):
     assert all(width > 0 for width in ran.images)
 
 
-def test_the_bar_moves_while_a_net_is_trained(ran):
+def check_the_bar_moved_while_a_net_was_trained(ran):
     trained = [i for i, cell in enumerate(ran.stored) if shows_epochs(cell)]
     assert trained or ran.name != 'pipeline'
     for i in trained:
@@ -195,13 +194,23 @@ def test_the_bar_moves_while_a_net_is_trained(ran):
         assert any(output['epochs'] for output in ran.cells[i]['outputs']), f'cell {i} has no table of epochs'
 
 
-def test_nothing_is_left_of_the_bar(ran):
+def check_nothing_is_left_of_the_bar(ran):
     label = re.compile(r'\d% \[\d+/\d+ [\d:]+<')
     left = [(i, output['text']) for i, output in outputs_of(ran) if output['bars'] or label.search(output['text'])]
     empty = [i for i, output in outputs_of(ran) if output['height'] >= LINE and not (output['text'].strip() or output['images'] or output['tables'])]
     assert left == [] and empty == []
 
 
-def test_the_page_has_no_errors_and_asks_nobody(ran):
+def check_the_page_had_no_errors_and_asked_nobody(ran):
     assert ran.seen.errors == []
     assert ran.seen.strangers == []
+
+
+@pytest.mark.parametrize('name', NOTEBOOKS)
+def test_a_notebook_run_by_hand(name, lab, open_page):
+    ran = run_by_hand(name, lab, open_page)
+    check_all_cells_ran_without_a_warning(ran)
+    check_pictures_and_tables_are_shown(ran)
+    check_the_bar_moved_while_a_net_was_trained(ran)
+    check_nothing_is_left_of_the_bar(ran)
+    check_the_page_had_no_errors_and_asked_nobody(ran)
