@@ -17,7 +17,7 @@ from distributed import get_worker
 
 from .cluster import compare_identity, data_folder, identity
 from .files import missing_files
-from .kernel import KernelDied, RunError, import_papermill, kill_kernels
+from .kernel import KernelDied, RunError, import_papermill, kill_kernels, warm_kernels
 from .record import read_record, recorded_name
 from .run import execute, failed_notebook, find_problem, publish, staging_folder
 
@@ -48,6 +48,7 @@ def run_job(
     if not data_folder(digests).is_dir() or missing_files(data_folder(digests)): return Outcome({}, problem=NO_DATA, again=True)
     import_papermill()
     undo_dask_environment()
+    if parameters['device'] == 'cpu': warm_kernels()
     if sweep in STOPPED: return Outcome({}, problem='It was stopped.')
     get_worker().log_event(TOPIC, {'sweep': sweep, 'run': name})
     start = time.perf_counter()
