@@ -182,6 +182,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'mnist_kaggle.kaggle.without_query': ('kaggle.html#without_query', 'mnist_kaggle/kaggle.py')},
             'mnist_kaggle.kernel': { 'mnist_kaggle.kernel.ForkedKernel': ('kernel.html#forkedkernel', 'mnist_kaggle/kernel.py'),
                                      'mnist_kaggle.kernel.ForkedKernel.poll': ('kernel.html#forkedkernel.poll', 'mnist_kaggle/kernel.py'),
+                                     'mnist_kaggle.kernel.ForkedKernel.send_signal': ( 'kernel.html#forkedkernel.send_signal',
+                                                                                       'mnist_kaggle/kernel.py'),
                                      'mnist_kaggle.kernel.ForkedProvisioner': ('kernel.html#forkedprovisioner', 'mnist_kaggle/kernel.py'),
                                      'mnist_kaggle.kernel.ForkedProvisioner.__init__': ( 'kernel.html#forkedprovisioner.__init__',
                                                                                          'mnist_kaggle/kernel.py'),

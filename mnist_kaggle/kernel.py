@@ -56,7 +56,7 @@ class KernelDied(RunError):
     "A run whose kernel died; another time it may live."
 
 # %% ../nbs/19_kernel.ipynb #b63911f1
-WARM_MODULES = ('ipykernel.kernelapp', 'fastai.callback.progress', 'fastai.callback.schedule', 'scipy.special', 'safetensors.torch', 'matplotlib.backends.backend_agg')
+WARM_MODULES = ('ipykernel.kernelapp', 'torchvision', 'safetensors.torch', 'pandas', 'sklearn.model_selection', 'scipy.ndimage', 'scipy.special', 'matplotlib.pyplot')
 
 def become_kernel(
     arguments: list[str], # of a kernel's command, after `python -m`
@@ -97,14 +97,23 @@ def serve_kernels() -> None:
 class ForkedKernel(psutil.Process):
     "A process that is no child of this one, with what jupyter_client asks of a `subprocess.Popen`."
     stdin = stdout = stderr = None
-    def poll(self) -> int|None: return None if self.is_running() else 1
+
+    def poll(self) -> int|None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if self.is_running() and self.status() != psutil.STATUS_ZOMBIE: return None
+        return 1 # how it ended only its parent knows
+
+    wait = poll # which is asked once it has ended
+
+    def send_signal(self, number: int) -> None:
+        with contextlib.suppress(psutil.NoSuchProcess): super().send_signal(number)
 
 class KernelServer:
     "A process that forks kernels, seen from the process that started it."
     def __init__(self):
         environment = {name: value for name, value in os.environ.items() if name not in SECRETS}
         self.lock = threading.Lock() # a worker may have several threads
-        self.process = subprocess.Popen([sys.executable, '-P', '-c', f'from {__name__} import serve_kernels; serve_kernels()'], env=environment,
+        self.process = subprocess.Popen([sys.executable, '-P', '-c', 'from mnist_kaggle.kernel import serve_kernels; serve_kernels()'], env=environment,
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)
 
     def fork(self, **request) -> ForkedKernel:
@@ -113,7 +122,7 @@ class KernelServer:
             with self.lock:
                 print(json.dumps(request), file=self.process.stdin, flush=True)
                 return ForkedKernel(int(self.process.stdout.readline()))
-        except (OSError, ValueError, psutil.NoSuchProcess) as error: raise RuntimeError(f'it could not be forked: {error}') from None
+        except (OSError, ValueError, psutil.NoSuchProcess): raise RuntimeError('it could not be forked') from None
 
 class ForkedProvisioner(LocalProvisioner):
     "How jupyter_client comes by a kernel of a server."

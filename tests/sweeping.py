@@ -16,12 +16,17 @@ def wait_until(condition):
     raise AssertionError('it did not happen')
 
 
+def is_server(process):
+    "Is this a kernel server, or forked from one?"
+    return 'serve_kernels' in ' '.join(process.cmdline())
+
+
 def kernels(process):
     "The kernels that a process and its children have now."
     found = []
     for child in process.children(recursive=True):
-        try: found += [child] if 'ipykernel_launcher' in ' '.join(child.cmdline()) and child.status() != psutil.STATUS_ZOMBIE else []
-        except psutil.NoSuchProcess: pass
+        try: found += [child] if is_server(child) and is_server(child.parent()) else []
+        except (psutil.Error, AttributeError): pass # it has ended, or its parent has
     return found
 
 

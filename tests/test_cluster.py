@@ -50,9 +50,10 @@ def test_a_cluster_without_a_shared_disk(dask, start, small, tmp_path, environme
     wait_for_workers(dask.address, 2)
     process = start('--model', 'linear', '--epochs', '1', '--seed', '0-3', '--scheduler', dask.address, data=small)
     wait_until(lambda: all(map(kernels, workers)))
-    kernel = kernels(workers[0])
+    family = workers[0].children(recursive=True)
+    assert set(kernels(workers[0])) < set(family)
     workers[0].kill()
-    assert psutil.wait_procs(kernel, timeout=PATIENTLY)[1] == [] # it goes with its worker
+    assert psutil.wait_procs(family, timeout=PATIENTLY)[1] == [] # kernels go with their worker, and what they are forked from
     dask('worker', 'three', nanny=True) # with an empty cache, and in an environment of dask's making
     wait_for_workers(dask.address, 2)
     workers[1].kill()

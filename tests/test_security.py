@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 
 from mnist_kaggle import files
@@ -187,5 +188,11 @@ def test_the_kernel_is_not_given_them(tmp_path, monkeypatch, small):
     notebook.cells.insert(4, nbformat.v4.new_code_cell(f'import os\nassert not set({SECRETS}) & set(os.environ), "the kernel has a secret"'))
     nbformat.write(notebook, tmp_path/'asking.ipynb')
     monkeypatch.setattr(kernel, 'PIPELINE', tmp_path/'asking.ipynb')
+    monkeypatch.setattr(kernel, 'SERVERS', [])
     for name in SECRETS: monkeypatch.setenv(name, 'secret')
     execute({'data': str(small), 'model': 'linear', 'epochs': 2, 'batch_size': 16}, tmp_path/'run')
+    kernel.warm_kernels()
+    server, = kernel.SERVERS
+    execute({'data': str(small), 'model': 'linear', 'epochs': 2, 'batch_size': 16, 'device': 'cpu'}, tmp_path/'forked')
+    assert not set(SECRETS) & set(psutil.Process(server.process.pid).environ())
+    server.process.communicate() # its end

@@ -5,6 +5,7 @@ import signal
 import time
 from pathlib import Path
 
+import nbformat
 import pandas as pd
 import psutil
 import pytest
@@ -76,7 +77,22 @@ def test_a_kernel_that_is_killed_once_and_a_run_like_that_of_the_command(start, 
     (name, theirs), = runs_in(tmp_path/'other').items()
     for file in theirs['files']:
         if file != 'history.csv': assert (out/name/file).read_bytes() == (tmp_path/'other'/name/file).read_bytes()
+    assert kinds_of_output(out/name) == kinds_of_output(tmp_path/'other'/name) # fastai knows in both that it is in a notebook
     assert read_record(out/name)['device'] == theirs['device'] # dask's own environment did not come through
+
+
+def kinds_of_output(run):
+    "What each cell of a run's notebook has shown: as what, not what."
+    return [[(output.output_type, list(output.get('data', ()))) for output in cell.get('outputs', ())] for cell in nbformat.read(run/'pipeline.ipynb', 4).cells]
+
+
+def test_a_kernel_server_that_is_killed(start, tmp_path):
+    process, out = start('--model', 'linear', '--epochs', '1', '--seed', '0-3'), tmp_path/'runs'
+    kernel = wait_until(lambda: kernels(process))[0]
+    kernel.parent().kill()
+    assert psutil.wait_procs([kernel], timeout=PATIENTLY)[1] == [] # it goes with its server
+    assert process.wait(PATIENTLY) == 0, process.stderr.read()
+    assert process.stdout.read().count('begun once more') == 1 and len(runs_in(out)) == 4 and not leftovers(out)
 
 
 def test_a_kernel_that_always_dies(start, tmp_path):
@@ -96,7 +112,7 @@ def test_a_worker_that_always_dies(start, tmp_path):
         for kernel in kernels(process): # that of the run with seed 0
             try:
                 if any('seed = 0' in path.read_text() for path in Path(kernel.cwd()).glob('pipeline.ipynb')):
-                    kernel.parent().kill()
+                    kernel.parent().parent().kill()
                     killed.add(kernel.pid)
             except (psutil.Error, OSError, AttributeError): pass
         time.sleep(0.05)
