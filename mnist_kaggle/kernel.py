@@ -91,7 +91,8 @@ def serve_kernels() -> None:
         child = os.fork()
         with contextlib.suppress(ProcessLookupError): os.setpgid(child, child) # by both, so that it holds for either when they go on
         if child == 0: return become_kernel(**json.loads(line), parent=parent)
-        print(child, flush=True)
+        try: print(child, flush=True)
+        except BrokenPipeError: break # who asked has ended
     os._exit(0)
 
 class ForkedKernel(psutil.Process):
