@@ -74,7 +74,7 @@ notebooks: $(READY)
 records: $(READY)
 	$(BIN)/python benchmarks/records.py
 
-# About 27 minutes on two cores, which should have nothing else to do; bench-quick does each short thing once, and writes nothing.
+# About 25 minutes on two cores, which should have nothing else to do; bench-quick does each short thing once, and writes nothing.
 bench: $(READY)
 	$(BIN)/python benchmarks/bench.py
 

@@ -1,6 +1,6 @@
 """Accuracy against training seconds, ours and others', and speed and memory against the original's way, measured in one run but for what is taken from records.csv.
 
-make bench, or: python benchmarks/bench.py    (about 27 minutes; writes bench.csv, docs/bench.md, docs/bench.png and docs/scale.md)
+make bench, or: python benchmarks/bench.py    (about 25 minutes; writes bench.csv, docs/bench.md, docs/bench.png and docs/scale.md)
 make bench-quick, or the same with --quick    (each short thing once; writes nothing)
 The data is found as the library finds it; it must be the competition's. Linux only, for some of it is held to one core."""
 import itertools
