@@ -36,7 +36,7 @@ import scale
 if sys.argv[1:] not in ([], ['--quick']): sys.exit(__doc__)
 QUICK = sys.argv[1:] == ['--quick']
 ROUNDS = 1 if QUICK else 5
-WHOLE_ROUNDS = 2  # of what takes a minute
+WHOLE_ROUNDS = 3  # of what takes a minute
 SLOWEST = 'sweep'  # the module with most behind it
 OURS = {'linear': 6, 'two_layer': 50, 'conv': 130, 'conv_quick': 9}  # about how many seconds each takes
 HERE = Path(__file__).parent
