@@ -132,7 +132,7 @@ class ForkedProvisioner(LocalProvisioner):
         self.server = server
 
     async def launch_kernel(self, cmd, **kwargs):
-        self.process = self.server.fork(arguments=cmd[cmd.index('-m') + 1:], environment=kwargs['env'], folder=str(kwargs.get('cwd') or Path.cwd()))
+        self.process = self.server.fork(arguments=cmd[cmd.index('-m') + 1:], environment=kwargs['env'], folder=kwargs['cwd'])
         self.pid = self.pgid = self.process.pid
         return self.connection_info
 
@@ -149,6 +149,7 @@ KERNELS = set() # that live in this process
 
 class LeashedKernel(AsyncKernelManager):
     "A kernel that ends with its runner, or when its time is up."
+    folder = None # to work in
     is_late = False # must it end?
     client_made = None
     server = None # that it is forked from; without one it is a new process
@@ -158,7 +159,7 @@ class LeashedKernel(AsyncKernelManager):
         environment['TMPDIR'] = str(Path(self.connection_file).parent)
         parent = os.getpid()
         if self.server: self.provisioner = ForkedProvisioner(self.server, kernel_id=str(uuid4()), kernel_spec=self.kernel_spec, parent=self)
-        await super().start_kernel(env=environment, preexec_fn=lambda: end_with_parent(parent), **kwargs)
+        await super().start_kernel(env=environment, cwd=str(self.folder), preexec_fn=lambda: end_with_parent(parent), **kwargs)
         if self.is_late: self.kill()
 
     def client(self, **kwargs):
@@ -186,7 +187,7 @@ def forget_tasks() -> None:
 
 @contextlib.contextmanager
 def leashed_kernel(
-    folder: Path, # for its temporary files, while it lives
+    folder: Path, # to work in; for its temporary files, too, while it lives
     minutes: float|None, # time limit; None for none
     server: KernelServer|None = None # to fork it from
 ) -> Iterator[LeashedKernel]: # not started yet
@@ -194,7 +195,7 @@ def leashed_kernel(
     temporary = folder.resolve()/'.kernel'
     temporary.mkdir()
     kernel = LeashedKernel(kernel_name='python3', connection_file=str(temporary/'connection.json'))
-    kernel.server = server
+    kernel.folder, kernel.server = folder.resolve(), server
     timer = threading.Timer((minutes or 0) * 60, kernel.end)
     timer.daemon = True
     if minutes is not None: timer.start()
@@ -244,7 +245,7 @@ def run_notebook(
     arguments = ['--log-level=ERROR', f'--IPKernelApp.exec_lines={RARE_COLLECTIONS}']
     server = SERVERS[0] if SERVERS and parameters.get('device') == 'cpu' else None
     with leashed_kernel(folder, minutes, server) as kernel:
-        try: papermill.execute_notebook(*paths, parameters, cwd=folder, progress_bar=bar, extra_arguments=arguments, km=kernel)
+        try: papermill.execute_notebook(*paths, parameters, progress_bar=bar, extra_arguments=arguments, km=kernel)
         except papermill.exceptions.PapermillExecutionError as error: raise RunError(f'{error.ename}: {error.evalue}') from None
         except RuntimeError as error: # nbclient's, of a dead kernel
             if kernel.is_late: raise RunError('It was stopped.' if minutes is None else f'The time limit of {minutes:g} minutes was reached.') from None

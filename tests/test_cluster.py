@@ -72,6 +72,14 @@ def test_a_cluster_without_a_shared_disk(dask, start, small, tmp_path, environme
     assert not list((tmp_path/'three'/'work').glob('**/pipeline.ipynb')) # what was sent back is gone there
 
 
+def test_two_runs_at_once_in_one_process(dask, start, small, tmp_path):
+    dask('worker', 'one', threads=2)
+    wait_for_workers(dask.address, 1)
+    process = start('--model', 'linear', '--epochs', '1', '--seed', '0-3', '--scheduler', dask.address, data=small)
+    assert process.wait(PATIENTLY) == 0, process.stderr.read()
+    assert sorted(record['parameters']['seed'] for record in runs_in(tmp_path/'runs').values()) == [*range(4)]
+
+
 def test_workers_with_another_version(dask, command, tmp_path):
     other = tmp_path/'other'/'mnist_kaggle-9.9.9.dist-info'
     other.mkdir(parents=True)
