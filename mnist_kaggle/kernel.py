@@ -71,7 +71,8 @@ def become_kernel(
     os.dup2(2, 1) # the server's own answers go there
     os.environ.clear()
     os.environ.update({**environment, 'JPY_PARENT_PID': str(parent)})
-    os.chdir(folder)
+    try: os.chdir(folder)
+    except FileNotFoundError: os._exit(1) # the run was stopped while this was forked
     tempfile.tempdir = None # which TMPDIR says anew
     for name in list(sys.modules):
         if name.partition('.')[0] == 'mnist_kaggle': del sys.modules[name]

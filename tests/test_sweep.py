@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from sweeping import PATIENTLY, kernels, leftovers, runs_in, wait_until
 
 from mnist_kaggle.cli import cli
+from mnist_kaggle.kernel import KernelServer
 from mnist_kaggle.record import read_record
 
 
@@ -129,3 +130,11 @@ def test_stopped(start, tmp_path, number, status):
     assert process.wait(PATIENTLY) == status
     assert psutil.wait_procs(family, timeout=PATIENTLY)[1] == []
     assert 'Traceback' not in process.stderr.read() and not leftovers(tmp_path/'runs') and not list(tmp_path.glob('mnist_kaggle-*/.*'))
+
+
+def test_a_kernel_whose_folder_is_gone(tmp_path, capfd):
+    server = KernelServer()
+    forked = server.fork(arguments=['ipykernel_launcher'], environment=dict(os.environ), folder=str(tmp_path/'gone'))
+    wait_until(lambda: forked.poll() is not None)
+    server.process.communicate()
+    assert capfd.readouterr().err == ''
