@@ -2,7 +2,7 @@
 import re
 from configparser import ConfigParser
 from pathlib import Path
-from setuptools import setup
+from setuptools import find_packages, setup
 
 here = Path(__file__).parent
 config = ConfigParser(delimiters='=')
@@ -21,7 +21,7 @@ setup(
     license_files=['LICENSE'],
     keywords=settings['keywords'],
     python_requires='>=' + settings['min_python'],
-    packages=[settings['lib_name']],
+    packages=find_packages(include=[settings['lib_name'], settings['lib_name'] + '.*']),
     package_data={settings['lib_name']: ['*.ipynb']},
     install_requires=settings['requirements'].split(),
     extras_require={'dev': settings['dev_requirements'].split()},

@@ -25,7 +25,7 @@ UNPICKLERS = {'pickle', 'cPickle', 'dill', 'joblib', 'cloudpickle', 'shelve', 'm
 
 def sources():
     "Each module, and each notebook's code."
-    for path in PACKAGE.glob('*.py'): yield path.name, path.read_text()
+    for path in PACKAGE.rglob('*.py'): yield path.relative_to(PACKAGE).as_posix(), path.read_text()
     for path in (HERE/'nbs').glob('*.ipynb'):
         cells = [''.join(cell['source']) for cell in json.loads(path.read_text())['cells'] if cell['cell_type'] == 'code']
         yield path.name, '\n'.join(cells)
