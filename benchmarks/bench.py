@@ -24,11 +24,16 @@ import torch.nn.functional as F
 
 from threadpoolctl import threadpool_limits
 
-from mnist_kaggle.data import read_data, read_rows, split_rows
-from mnist_kaggle.device import processor_name
-from mnist_kaggle.files import FILES, cache_folder, find_data, read_file
-from mnist_kaggle.recipes import get_recipe
-from mnist_kaggle.training import get_history, get_learner, make_net, train
+from mnist_kaggle.data.cache import cache_folder
+from mnist_kaggle.data.digits import read_data, read_rows
+from mnist_kaggle.data.files import FILES, read_file
+from mnist_kaggle.data.places import find_data
+from mnist_kaggle.data.split import split_rows
+from mnist_kaggle.training.device import processor_name
+from mnist_kaggle.training.history import get_history
+from mnist_kaggle.training.learner import get_learner, train
+from mnist_kaggle.training.net import make_net
+from mnist_kaggle.training.recipes import get_recipe
 
 import peers
 import scale
@@ -37,7 +42,7 @@ if sys.argv[1:] not in ([], ['--quick']): sys.exit(__doc__)
 QUICK = sys.argv[1:] == ['--quick']
 ROUNDS = 1 if QUICK else 5
 WHOLE_ROUNDS = 3  # of what takes a minute
-SLOWEST = 'sweep'  # the module with most behind it
+QUICKEST, SLOWEST = 'data.digits', 'sweeps.sweep' # the module that reads the data, and the one that loads most
 OURS = {'linear': 6, 'two_layer': 50, 'conv': 130, 'conv_quick': 9}  # about how many seconds each takes
 HERE = Path(__file__).parent
 BIN = Path(sys.executable).parent
@@ -74,7 +79,7 @@ def whole_process(*command, cwd):
 
 def warm_disk(folder):
     "Read what either way of a whole run imports and reads, so that neither waits for the disk: some machines forget files within a minute."
-    subprocess.run([sys.executable, '-W', 'ignore', '-c', 'import ipykernel.kernelapp, papermill, mnist_kaggle.sweep; from fastai.vision.all import *'], check=True)
+    subprocess.run([sys.executable, '-W', 'ignore', '-c', 'import ipykernel.kernelapp, papermill, mnist_kaggle.sweeps.sweep; from fastai.vision.all import *'], check=True)
     for path in folder.glob('*.csv'): path.read_bytes()
 
 
@@ -137,8 +142,8 @@ def epoch(data):
 def imports():
     "Importing the module with the data, and the one with most behind it, and everything of fastai.vision."
     def load(statement): return seconds(lambda: subprocess.run([sys.executable, '-W', 'ignore', '-c', statement], check=True))
-    found = in_turn(vision=lambda: load('from fastai.vision.all import *'), **{name: lambda name=name: load(f'import mnist_kaggle.{name}') for name in ('data', SLOWEST)})
-    for name in ('data', SLOWEST):
+    found = in_turn(vision=lambda: load('from fastai.vision.all import *'), **{name: lambda name=name: load(f'import mnist_kaggle.{name}') for name in (QUICKEST, SLOWEST)})
+    for name in (QUICKEST, SLOWEST):
         yield f'import mnist_kaggle.{name}, seconds', found[name], 'fastai.vision.all', found['vision'], 0.85
 
 

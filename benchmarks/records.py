@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from mnist_kaggle.files import COMPETITION_SHA256, find_data
-from mnist_kaggle.record import read_record
-from mnist_kaggle.verify import data_sha256
+from mnist_kaggle.data.files import COMPETITION_SHA256
+from mnist_kaggle.data.files import data_sha256
+from mnist_kaggle.data.places import find_data
+from mnist_kaggle.runs.record import read_record
 
 HERE = Path(__file__).parent
 PROGRAM = Path(sys.executable).with_name('mnist_kaggle')
@@ -33,7 +34,7 @@ STEPS = [  # section of the notebook, what is new, the sweep that trains it
 ]
 ENSEMBLES = [  # what it is, the sweep whose runs are its members
     ('the ensemble', '--model conv_best --seed 0-7'),
-    ('the ensemble, for the submission', '--model conv_best --seed 0-7 --rows all'),
+    ('the ensemble, for the submission', '--model conv_best --seed 0-7 --split all'),
 ]
 
 

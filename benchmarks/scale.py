@@ -13,21 +13,22 @@ from statistics import median
 
 import pandas as pd
 
-from mnist_kaggle.cluster import data_folder, identity, local_client, send_data
-from mnist_kaggle.device import processor_name
-from mnist_kaggle.files import COMPETITION_SHA256, find_data
-from mnist_kaggle.jobs import combine, job_name, job_parameters, make_jobs, on_device
-from mnist_kaggle.recipes import RECIPES
-from mnist_kaggle.remote import run_job
-from mnist_kaggle.sweep import run_sweep
-from mnist_kaggle.verify import data_sha256
+from mnist_kaggle.data.files import COMPETITION_SHA256
+from mnist_kaggle.data.files import data_sha256
+from mnist_kaggle.data.places import find_data
+from mnist_kaggle.sweeps.cluster import data_folder, identity, local_client, send_data
+from mnist_kaggle.sweeps.jobs import combine, job_name, job_parameters, make_jobs, on_device
+from mnist_kaggle.sweeps.remote import run_job
+from mnist_kaggle.sweeps.sweep import run_sweep
+from mnist_kaggle.training.device import processor_name
+from mnist_kaggle.training.recipes import RECIPES
 
 RUNS = 8
 HERE = Path(__file__).parent
 STAGES = {  # by how a cell of the pipeline notebook begins
     'imports': ('# On Kaggle', 'from dataclasses'), 'reading': ('source = find_data',), 'training': ('learn = get_learner',),
     'evaluation': ('logits = get_logits', 'test_logits = get_logits'), 'plots': ('show_digits', 'history = ', 'plot_confusion', 'show_mistakes'),
-    'baseline, checks, record': ('watch = ', 'def accuracy', 'check_submission', 'least_score', 'save_net')}
+    'baseline, checks, record': ('watch = ', 'def accuracy', 'check_submission', 'score_lower', 'save_net')}
 OWN = ('training', 'evaluation')  # a run's own; the rest is what it costs beyond them
 
 

@@ -1,6 +1,12 @@
-"What the tests share: a cache of their own, a small copy of the sample, and the competition's files where they are."
-import json
+"What the tests share: a clean environment, a cache of their own, a small copy of the sample, and the competition's files where they are."
 import os
+
+# What of the caller's environment changes what is tested, for this process and all that it starts.
+OTHERS = ('MNIST_KAGGLE_', 'KAGGLE_', 'OMP_', 'MKL_', 'ONEDNN_', 'DNNL_', 'ATEN_', 'CUBLAS_', 'NVIDIA_TF32', 'DASK_', 'XDG_', 'PYTHON', 'MPL', 'JUPYTER_', 'IPYTHON', 'LC_', 'LANG')
+for name in [name for name in os.environ if name.startswith(OTHERS)]: del os.environ[name]
+os.environ['LC_ALL'] = 'C.UTF-8'
+
+import json
 import random
 import subprocess
 import sys
@@ -11,9 +17,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+from commands import CommandServer
 from kaggle_stub import Kaggle
 
-from mnist_kaggle import files
+from mnist_kaggle.data import cache, sample
 
 PROGRAM = Path(sys.executable).with_name('mnist_kaggle')
 COMPETITION_ZIP = Path(__file__).parents[2]/'shared/kaggle/digit-recognizer.zip'
@@ -28,24 +35,37 @@ def cache_home(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def own_cache(cache_home, monkeypatch):
     "Here, and in the kernels started here."
-    monkeypatch.setattr(files, 'user_cache_path', lambda name: cache_home/'.cache'/name)
+    monkeypatch.setattr(cache, 'user_cache_path', lambda name: cache_home/'.cache'/name)
     monkeypatch.setenv('HOME', str(cache_home))
     monkeypatch.setenv('XDG_CACHE_HOME', str(cache_home/'.cache'))
-    monkeypatch.delenv('MNIST_KAGGLE_DATA', raising=False)
 
 
 @pytest.fixture(scope='session')
 def environment(cache_home):
     "The environment of a process with the session's home folder."
-    inherited = {name: value for name, value in os.environ.items() if name != 'MNIST_KAGGLE_DATA'}
-    return {**inherited, 'HOME': str(cache_home), 'XDG_CACHE_HOME': str(cache_home/'.cache')}
+    return {**os.environ, 'HOME': str(cache_home), 'XDG_CACHE_HOME': str(cache_home/'.cache')}
 
 
 @pytest.fixture(scope='session')
-def command(environment):
-    "Run `mnist_kaggle` as a process: `command('run', '--model', 'linear', cwd=folder)`."
-    def run(*arguments, cwd):
-        return subprocess.run([PROGRAM, *map(str, arguments)], cwd=cwd, env=environment, capture_output=True, text=True)
+def server(tmp_path_factory):
+    "What forks commands."
+    server = CommandServer(tmp_path_factory.mktemp('output'))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope='session')
+def command(server, environment):
+    "Run `mnist_kaggle`: `command('run', '--model', 'linear', cwd=folder)`."
+    def run(*arguments, cwd): return server.run(arguments, environment, cwd)
+    return run
+
+
+@pytest.fixture(scope='session')
+def process(environment):
+    "Run `mnist_kaggle` as a process of its own, with more variables: `process('verify', run, cwd=folder, OMP_NUM_THREADS='2')`."
+    def run(*arguments, cwd, **more):
+        return subprocess.run([PROGRAM, *map(str, arguments)], cwd=cwd, env={**environment, **more}, capture_output=True, text=True)
     return run
 
 
@@ -53,7 +73,7 @@ def command(environment):
 def sample_contents():
     "The sample's three files, cut to 100 rows to train on and 20 to label."
     rows = {'train.csv': 100, 'test.csv': 20, 'sample_submission.csv': 20}
-    return {name: b''.join(content.splitlines(keepends=True)[:rows[name] + 1]) for name, content in files.sample_files().items()}
+    return {name: b''.join(content.splitlines(keepends=True)[:rows[name] + 1]) for name, content in sample.sample_files().items()}
 
 
 @pytest.fixture
@@ -97,18 +117,17 @@ def surroundings(kaggle, sample_contents, tmp_path):
     "The environment of a user with a home folder of their own, for whom the small files are the competition's."
     home = tmp_path/'home'
     home.mkdir()
-    inherited = {name: value for name, value in os.environ.items() if name != 'MNIST_KAGGLE_DATA' and not name.startswith('KAGGLE')}
     digests = {name: sha256(text).hexdigest() for name, text in sample_contents.items()}
-    return {**inherited, **kaggle.environment(), 'HOME': str(home), 'XDG_CACHE_HOME': str(home/'.cache'), 'XDG_CONFIG_HOME': str(home/'.config'),
+    return {**os.environ, **kaggle.environment(), 'HOME': str(home), 'XDG_CACHE_HOME': str(home/'.cache'), 'XDG_CONFIG_HOME': str(home/'.config'),
             'STUB_SHA256': json.dumps(digests), 'BROWSER': 'true', 'TMPDIR': str(home)}
 
 
 @pytest.fixture
-def ask(surroundings, tmp_path):
+def ask(server, surroundings, tmp_path):
     "Run `mnist_kaggle` in an empty folder: `ask('data')`; without some variables: `ask('data', without=…)`."
     def run(*arguments, without=(), **more):
         environment = {name: value for name, value in {**surroundings, **more}.items() if name not in without}
-        return subprocess.run([PROGRAM, *map(str, arguments)], cwd=tmp_path, env=environment, capture_output=True, text=True)
+        return server.run(arguments, environment, tmp_path)
     return run
 
 

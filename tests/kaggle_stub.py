@@ -7,6 +7,8 @@ from pathlib import Path
 from threading import Thread
 from urllib.parse import urlsplit
 
+from commands import QUICK
+
 RULES = 'You must accept this competition\'s rules before you\'ll be able to download files.'
 KEY = 'Basic ' + b64encode(b'me:secret').decode()
 STATUS = {401: 'Unauthenticated', 403: RULES, 429: 'Too many requests'}
@@ -93,7 +95,7 @@ class Kaggle(ThreadingHTTPServer):
     def environment(self):
         "What makes Kaggle's client talk to this server."
         return {'KAGGLE_API_ENVIRONMENT': 'LOCALHOST', 'KAGGLE_USERNAME': 'me', 'KAGGLE_KEY': 'secret', 'http_proxy': self.url, 'no_proxy': '', 'NO_PROXY': '',
-                'PYTHONPATH': str(Path(__file__).with_name('quick'))}
+                'PYTHONPATH': str(QUICK)}
 
     def DownloadDataFiles(self, request):
         if self.mode == 'no rules': raise Refusal(403)

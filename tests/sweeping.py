@@ -3,7 +3,7 @@ import time
 
 import psutil
 
-from mnist_kaggle.record import read_record
+from mnist_kaggle.runs.record import read_record
 
 PATIENTLY = 120 # seconds for what comes sooner or later; more only on a machine that hangs
 

@@ -10,11 +10,11 @@ import pytest
 from conftest import PROGRAM
 from sweeping import PATIENTLY, kernels, leftovers, runs_in, wait_until
 
-from mnist_kaggle import cluster
-from mnist_kaggle.cluster import PATIENCE, data_folder, remote_client, worker_device, worker_environments
-from mnist_kaggle.data import read_data
-from mnist_kaggle.jobs import SweepError
-from mnist_kaggle.verify import verify
+from mnist_kaggle.data.digits import read_data
+from mnist_kaggle.runs.verify import verify
+from mnist_kaggle.sweeps import cluster
+from mnist_kaggle.sweeps.cluster import PATIENCE, data_folder, remote_client, worker_device, worker_environments
+from mnist_kaggle.sweeps.jobs import SweepError
 
 
 @pytest.fixture

@@ -4,8 +4,9 @@ from io import BytesIO
 
 import pytest
 
-from mnist_kaggle import push, record
-from mnist_kaggle.record import PACKAGE, library_sha256
+from mnist_kaggle.kaggle.wheel import pack_wheel
+from mnist_kaggle.runs import naming
+from mnist_kaggle.runs.naming import PACKAGE, library_sha256
 from test_security import sources
 
 MODULE = '''"What it is about."
@@ -21,7 +22,7 @@ def library(tmp_path, monkeypatch):
     "A library with a module in a package, in place of ours."
     (tmp_path/'library/inner').mkdir(parents=True)
     (tmp_path/'library/inner/module.py').write_text(MODULE)
-    monkeypatch.setattr(record, 'PACKAGE', tmp_path/'library')
+    monkeypatch.setattr(naming, 'PACKAGE', tmp_path/'library')
     return tmp_path/'library'
 
 
@@ -62,6 +63,6 @@ def test_what_is_generated_beside_does_not_count(library):
 
 def test_every_module_goes_into_the_wheel_and_is_searched():
     everything = {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob('*.py')}
-    _, wheel = push.pack_wheel()
+    _, wheel = pack_wheel()
     packed = {name.removeprefix('mnist_kaggle/') for name in zipfile.ZipFile(BytesIO(wheel)).namelist() if name.endswith('.py')}
     assert packed == everything == {name for name, _ in sources() if name.endswith('.py')}

@@ -5,9 +5,10 @@ import numpy as np
 import pandas as pd
 import zipfile
 
-from mnist_kaggle.baseline import class_means, nearest_mean
-from mnist_kaggle.data import read_data, split_rows
-from mnist_kaggle.files import FILES
+from mnist_kaggle.data.digits import read_data
+from mnist_kaggle.data.files import FILES
+from mnist_kaggle.data.split import split_rows
+from mnist_kaggle.models.baseline import class_means, nearest_mean
 
 
 def test_the_zip_and_its_folder_are_the_same_data(competition, tmp_path):

@@ -4,18 +4,19 @@ import shutil
 from pathlib import Path
 
 import pytest
+from running import execute, reseal
 from sweeping import leftovers
 
-from mnist_kaggle.ensemble import find_members, make_ensemble, verify_ensemble
-from mnist_kaggle.record import RecordError, read_record, record_sha256
-from mnist_kaggle.run import execute
+from mnist_kaggle.runs.ensemble import make_ensemble, verify_ensemble
+from mnist_kaggle.runs.members import find_members
+from mnist_kaggle.runs.record import RecordError, read_record
 
 
 @pytest.fixture(scope='module')
 def runs(tmp_path_factory):
     "Runs for ensembles, by what is special about them."
     folder = tmp_path_factory.mktemp('runs')
-    for name, more in {'a': {}, 'b': {'seed': 1}, 'fold': {'rows': 'fold-1-of-3'}, 'fold5': {'rows': 'fold-1-of-5'}, 'all': {'rows': 'all'}}.items():
+    for name, more in {'a': {}, 'b': {'seed': 1}, 'fold': {'split': 'fold-1-of-3'}, 'fold5': {'split': 'fold-1-of-5'}, 'all': {'split': 'all'}}.items():
         execute({'model': 'linear', 'data': 'sample', 'epochs': 1, **more}, folder/name)
     return folder
 
@@ -25,19 +26,12 @@ def copied(runs, tmp_path, *names):
     return [Path(shutil.copytree(runs/name, tmp_path/name)) for name in names]
 
 
-def change(run, **values):
-    "Change a record, and its hash with it."
-    record = json.loads((run/'run.json').read_text()) | values
-    record['sha256'] = record_sha256(record)
-    (run/'run.json').write_text(json.dumps(record, indent=1))
-
-
 def test_members_that_do_not_go_together(runs, tmp_path):
     for names, words in {('a', 'all'): 'all, first80', ('fold', 'fold5'): 'fold-1-of-3, fold-1-of-5', ('a',): 'two members', ('a', 'a'): 'each of them once'}.items():
         with pytest.raises(RecordError, match=words): make_ensemble([runs/name for name in names], tmp_path)
     a, b = copied(runs, tmp_path, 'a', 'b')
     data = read_record(b)['data']
-    change(b, data={**data, 'sha256': {**data['sha256'], 'test.csv': '0'*64}})
+    reseal(b, data={**data, 'sha256': {**data['sha256'], 'test.csv': '0'*64}})
     with pytest.raises(RecordError, match='different data: test.csv'): make_ensemble([a, b], tmp_path)
     assert not list(tmp_path.glob('ensemble-*')) and not leftovers(tmp_path)
 
@@ -63,7 +57,7 @@ def test_an_ensemble_is_checked_verified_and_no_member(runs, tmp_path, command):
     assert verify_ensemble(folder, 'sample')[0] == 1
     files = {name: read_record(a)['files'][name] for name in ('submission.csv', 'logits.safetensors')}
     shutil.copy(a/'submission.csv', folder)
-    change(folder, files=files) # somebody has put in a better one, and rewritten the record
+    reseal(folder, files=files) # somebody has put in a better one, and rewritten the record
     assert verify_ensemble(folder, 'sample')[0] == 1
     shutil.rmtree(b)
     status, words = verify_ensemble(folder, 'sample')
@@ -73,5 +67,5 @@ def test_an_ensemble_is_checked_verified_and_no_member(runs, tmp_path, command):
 def test_top_is_of_a_sweep(runs, tmp_path):
     with pytest.raises(RecordError, match="a sweep's folder"): find_members([runs/'a', runs/'b'], top=2)
     with pytest.raises(RecordError, match='neither a run nor a sweep'): find_members([tmp_path])
-    (tmp_path/'sweep.csv').write_text('run,rows,accuracy,error\nall,all,,\nall2,all,,\n')
+    (tmp_path/'sweep.csv').write_text('run,split,accuracy,error\nall,all,,\nall2,all,,\n')
     with pytest.raises(RecordError, match='all rows'): find_members([tmp_path], top=2)

@@ -5,17 +5,19 @@ import sys
 
 import pytest
 
-from mnist_kaggle import files, parse
-from mnist_kaggle.data import read_data
-from mnist_kaggle.files import DataError, cache_folder, find_data
+from mnist_kaggle.data import cache, files, parse, places as searched, writing
+from mnist_kaggle.data.cache import cache_folder
+from mnist_kaggle.data.digits import read_data
+from mnist_kaggle.data.files import DataError
+from mnist_kaggle.data.places import find_data
 
 
 @pytest.fixture
 def places(small, tmp_path, monkeypatch):
     "Both mounts and the cache, none of them there yet, and a function that fills one."
     mounts = (tmp_path/'input/competitions/digit-recognizer', tmp_path/'input/digit-recognizer')
-    monkeypatch.setattr(files, 'MOUNTS', mounts)
-    monkeypatch.setattr(files, 'user_cache_path', lambda name: tmp_path/'cache')
+    monkeypatch.setattr(searched, 'MOUNTS', mounts)
+    monkeypatch.setattr(cache, 'user_cache_path', lambda name: tmp_path/'cache')
     places = {'new mount': mounts[0], 'old mount': mounts[1], 'cache': tmp_path/'cache/digit-recognizer'}
     return places, lambda name: shutil.copytree(small, places[name])
 
@@ -97,18 +99,18 @@ def test_a_changed_file_does_not_meet_the_old_arrays(small):
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
-    files.write_file(tmp_path/'file', b'old')
-    monkeypatch.setattr(files.os, 'replace', lambda *paths: (_ for _ in ()).throw(OSError('no')))
-    with pytest.raises(OSError): files.write_file(tmp_path/'file', b'new')
+    writing.write_file(tmp_path/'file', b'old')
+    monkeypatch.setattr(writing.os, 'replace', lambda *paths: (_ for _ in ()).throw(OSError('no')))
+    with pytest.raises(OSError): writing.write_file(tmp_path/'file', b'new')
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [('file', b'old')]
 
 
 def test_reading_data_needs_none_of_the_heavy_libraries():
     heavy = ['torch', 'torchvision', 'fastai', 'matplotlib', 'sklearn', 'papermill']
-    program = f"import sys, mnist_kaggle.data; print([name for name in {heavy} if name in sys.modules])"
+    program = f"import sys, mnist_kaggle.data.digits; print([name for name in {heavy} if name in sys.modules])"
     assert subprocess.run([sys.executable, '-c', program], capture_output=True, text=True, check=True).stdout.strip() == '[]'
 
 
 def test_the_command_line_starts_without_them_too():
-    program = "import sys, mnist_kaggle.cli; print([name for name in ['torch', 'fastai', 'papermill'] if name in sys.modules])"
+    program = "import sys, mnist_kaggle.cli.main; print([name for name in ['torch', 'fastai', 'papermill'] if name in sys.modules])"
     assert subprocess.run([sys.executable, '-c', program], capture_output=True, text=True, check=True).stdout.strip() == '[]'

@@ -14,10 +14,14 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from commands import QUICK
+from running import reseal
 from safetensors.torch import load_file
 
-from mnist_kaggle.files import FILES, try_lock
-from mnist_kaggle.record import hash_results, read_record, record_sha256, recorded_name, save_logits
+from mnist_kaggle.data.files import FILES
+from mnist_kaggle.data.writing import try_lock
+from mnist_kaggle.runs.naming import recorded_name
+from mnist_kaggle.runs.record import hash_results, read_record, save_logits
 
 PROGRAM = Path(sys.executable).with_name('mnist_kaggle')
 CREDENTIALS = ('KAGGLE_USERNAME', 'KAGGLE_KEY')
@@ -146,7 +150,7 @@ def made(tmp_path_factory, small_zip, sample_contents):
     (place/'home/.cache/mnist_kaggle').mkdir(parents=True)
     (place/'home/.cache/mnist_kaggle/digit-recognizer.zip').write_bytes(small_zip)
     digests = {name: sha256(text).hexdigest() for name, text in sample_contents.items()}
-    environment = {**os.environ, 'HOME': str(place/'home'), 'XDG_CACHE_HOME': str(place/'home/.cache'), 'STUB_SHA256': json.dumps(digests), 'PYTHONPATH': str(Path(__file__).with_name('quick'))}
+    environment = {**os.environ, 'HOME': str(place/'home'), 'XDG_CACHE_HOME': str(place/'home/.cache'), 'STUB_SHA256': json.dumps(digests), 'PYTHONPATH': str(QUICK)}
     subprocess.run([PROGRAM, *RUN], cwd=place, env=environment, check=True, capture_output=True)
     return place
 
@@ -168,11 +172,11 @@ def test_submit_and_its_score(kaggle, ask, run):
     record = (run/'run.json').read_bytes()
     result = ask('submit', run)
     assert result.returncode == 0, result.stderr
-    assert '10 submissions are left' in result.stdout and 'scored 0.10000; to expect was' in result.stdout and '***' not in result.stdout
+    assert '10 submissions are left' in result.stdout and 'scored 0.10000; the prediction interval is' in result.stdout and '***' not in result.stdout
     sent, = kaggle.submissions
     assert sent['content'] == (run/'submission.csv').read_bytes() and run.name in sent['description']
     metrics = json.loads(record)['metrics']
-    assert {'ref': 100, 'status': 'complete', 'public_score': '0.10000', 'error': None, 'least_score': metrics['least_score'], 'most_score': metrics['most_score']}.items() <= note_of(run).items()
+    assert {'ref': 100, 'status': 'complete', 'public_score': '0.10000', 'error': None, 'score_lower': metrics['score_lower'], 'score_upper': metrics['score_upper']}.items() <= note_of(run).items()
     assert (run/'run.json').read_bytes() == record and read_record(run)
 
 
@@ -180,8 +184,7 @@ def test_submit_and_its_score(kaggle, ask, run):
 def test_an_ensemble_is_handed_in_like_a_run(kaggle, ask, run):
     other = Path(shutil.copytree(run, run.with_name('conv-other')))
     save_logits(*(logits.roll(1, dims=0) for logits in map(load_file(run/'logits.safetensors').get, ('valid', 'test'))), other)
-    record = {**read_record(run), 'files': hash_results(other)}
-    (other/'run.json').write_text(json.dumps({**record, 'sha256': record_sha256(record)}))
+    reseal(other, files=hash_results(other))
     result = ask('ensemble', run, other)
     assert result.returncode == 0 and 'ready to be handed in' in result.stdout, result.stderr
     ensemble, = run.parent.glob('ensemble-*')
@@ -439,7 +442,7 @@ def test_foreign_files_are_not_sent(kaggle, ask, run, tmp_path):
     assert 'secret.txt' in error_of(ask(*PUSH)) and kaggle.asked == []
 
 
-@pytest.mark.parametrize('mistake, words', [(('--model', 'convnet'), 'convnet'), (('--rows', 'first90'), 'first90'), (('--epochs', '0'), 'epochs'), (('--loss', 'mse'), 'loss')])
+@pytest.mark.parametrize('mistake, words', [(('--model', 'convnet'), 'convnet'), (('--split', 'first90'), 'first90'), (('--epochs', '0'), 'epochs'), (('--model', 'linear', '--optimiser', 'muon'), 'muon')])
 def test_what_can_not_run_is_not_pushed(kaggle, ask, mistake, words, tmp_path):
     assert words in error_of(ask('push', *mistake)) and kaggle.asked == [] and not (tmp_path/'runs').exists()
 

@@ -3,9 +3,9 @@ import pytest
 import torch
 from fastai.optimizer import Adam
 
-from mnist_kaggle.conv import conv_net
-from mnist_kaggle.muon import Muon, orthogonalise
-from mnist_kaggle.two_layer import two_layer_net
+from mnist_kaggle.models.conv import conv_net
+from mnist_kaggle.models.two_layer import two_layer_net
+from mnist_kaggle.training.muon import Muon, orthogonalise
 
 
 @pytest.mark.parametrize('net', [two_layer_net(), torch.nn.Linear(3, 2), torch.nn.BatchNorm2d(3)])

@@ -12,20 +12,22 @@ import pandas as pd
 import psutil
 import pytest
 import torch
+from running import execute, reseal
 from safetensors.torch import load_file
 
-from mnist_kaggle import kernel
-from mnist_kaggle.data import read_data
-from mnist_kaggle.device import bfloat16_problem, cuda_problem
-from mnist_kaggle.evaluation import get_logits, predict
-from mnist_kaggle.files import find_data
-from mnist_kaggle.recipes import MODELS
-from mnist_kaggle.record import PIPELINE, RecordError, load_run, notebook_sha256, read_record, record_sha256
-from mnist_kaggle.run import RunError, execute
-from mnist_kaggle.training import make_net
+from mnist_kaggle.data.digits import read_data
+from mnist_kaggle.data.places import find_data
+from mnist_kaggle.results.evaluation import get_logits, predict
+from mnist_kaggle.runs import kernel
+from mnist_kaggle.runs.naming import PIPELINE, notebook_sha256
+from mnist_kaggle.runs.record import RecordError, load_run, read_record
+from mnist_kaggle.runs.staging import RunError
+from mnist_kaggle.training.device import bfloat16_problem, cuda_problem
+from mnist_kaggle.training.net import make_net
+from mnist_kaggle.training.recipes import MODELS
 
 FILES = ['history.csv', 'logits.safetensors', 'model.safetensors', 'pipeline.ipynb', 'recipe.json', 'run.json', 'submission.csv']
-KEYS = ['model', 'parameters', 'data', 'code', 'versions', 'device', 'metrics', 'files', 'seconds', 'started', 'ended', 'sha256']
+KEYS = ['kind', 'model', 'parameters', 'data', 'code', 'versions', 'device', 'metrics', 'files', 'seconds', 'started', 'ended', 'sha256']
 
 
 def check_run(folder, rows=500):
@@ -103,14 +105,13 @@ def test_weights_of_another_net_are_refused(tmp_path):
     for model in ('linear', 'two_layer'): execute({'model': model, 'data': 'sample', 'epochs': 1}, tmp_path/model)
     (tmp_path/'linear/model.safetensors').write_bytes((tmp_path/'two_layer/model.safetensors').read_bytes())
     with pytest.raises(RecordError, match='model.safetensors was changed'): load_run(tmp_path/'linear')
-    record = json.loads((tmp_path/'linear/run.json').read_text())
-    record['files']['model.safetensors'] = read_record(tmp_path/'two_layer')['files']['model.safetensors']
-    (tmp_path/'linear/run.json').write_text(json.dumps(record | {'sha256': record_sha256(record)}))
+    files = json.loads((tmp_path/'linear/run.json').read_text())['files']
+    reseal(tmp_path/'linear', files={**files, 'model.safetensors': read_record(tmp_path/'two_layer')['files']['model.safetensors']})
     with pytest.raises(RecordError, match='is not of the net in recipe.json'): load_run(tmp_path/'linear')
 
 
 def test_all_rows_have_no_validation_figures(tmp_path):
-    record = execute({'model': 'linear', 'data': 'sample', 'rows': 'all', 'epochs': 2}, tmp_path/'run')
+    record = execute({'model': 'linear', 'data': 'sample', 'split': 'all', 'epochs': 2}, tmp_path/'run')
     check_run(tmp_path/'run')
     assert record['metrics']['valid_accuracy'] is record['metrics']['valid_loss'] is record['metrics']['baseline_accuracy'] is None
     assert load_file(tmp_path/'run/logits.safetensors')['valid'].shape == (0, 10)
@@ -119,14 +120,14 @@ def test_all_rows_have_no_validation_figures(tmp_path):
 
 
 def test_folds_and_a_folder_with_an_odd_name(tmp_path):
-    record = execute({'model': 'linear', 'data': 'sample', 'rows': 'fold-2-of-5', 'epochs': 1}, tmp_path/'a {b} c'/'run')
+    record = execute({'model': 'linear', 'data': 'sample', 'split': 'fold-2-of-5', 'epochs': 1}, tmp_path/'a {b} c'/'run')
     check_run(tmp_path/'a {b} c'/'run')
     assert record['metrics']['valid_rows'] in (259, 260)
 
 
 def test_all_rows_are_said_in_the_table(command, tmp_path):
-    result = command('run', '--data', 'sample', '--model', 'linear', '--rows', 'all', '--epochs', '1', cwd=tmp_path)
-    assert result.returncode == 0 and 'All rows were trained on: there is no validation accuracy, and no score to expect.' in result.stdout
+    result = command('run', '--data', 'sample', '--model', 'linear', '--split', 'all', '--epochs', '1', cwd=tmp_path)
+    assert result.returncode == 0 and 'All rows were trained on: there is no validation accuracy, and no prediction interval.' in result.stdout
 
 
 def test_a_folder_that_is_there_is_not_run_into(tmp_path):
@@ -152,13 +153,6 @@ def test_the_results_can_go_into_a_new_folder(tmp_path, environment):
     assert sorted(path.name for path in (tmp_path/'new/results').iterdir()) == [name for name in FILES if name != 'pipeline.ipynb']
 
 
-def test_the_regression_head(tmp_path):
-    record = execute({'model': 'linear', 'data': 'sample', 'head': 'value', 'loss': 'mse', 'schedule': 'flat', 'lr': 0.002, 'epochs': 10}, tmp_path/'run')
-    check_run(tmp_path/'run')
-    net, _ = load_run(tmp_path/'run')
-    assert record['parameters']['head'] == 'value' and net(torch.zeros(3, 1, 28, 28)).shape == (3, 1)
-
-
 def test_a_net_trained_in_16_bits_is_asked_in_32(tmp_path):
     execute({'model': 'conv_quick', 'data': 'sample', 'device': 'cpu', 'precision': 'bfloat16', 'epochs': 5}, tmp_path/'run')
     assert 'Training in bfloat16 will be slow' in text_of(tmp_path/'run/pipeline.ipynb') or not bfloat16_problem('cpu')
@@ -172,7 +166,7 @@ def test_a_net_trained_in_16_bits_is_asked_in_32(tmp_path):
 
 @pytest.mark.parametrize('parameters, words', [
     ({'epochs': '10'}, 'epochs must be of type int'), ({'model': 3}, 'model must be of type str'), ({'data': False}, 'data must be of type str'), ({'lr': 'fast'}, 'lr must be of type float'),
-    ({'epoch': 3}, 'there is no parameter epoch; there are .*epochs'), ({'rows': 'some'}, "rows 'some'"), ({'seed': 1.5}, 'seed must be of type int'), ({'norm': 'yes'}, 'norm must be of type bool')])
+    ({'epoch': 3}, 'there is no parameter epoch; there are .*epochs'), ({'split': 'some'}, "split 'some'"), ({'seed': 1.5}, 'seed must be of type int'), ({'norm': 'yes'}, 'norm must be of type bool')])
 def test_the_notebook_checks_its_parameters(tmp_path, parameters, words):
     with pytest.raises(RunError, match=words): execute({'data': 'sample', **parameters}, tmp_path/'run')
     assert [path.name for path in tmp_path.iterdir()] == ['run-failed.ipynb']
@@ -225,7 +219,7 @@ def test_a_kernel_ends_with_its_runner():
         import sys, tempfile
         from pathlib import Path
         from jupyter_core.utils import run_sync
-        from mnist_kaggle.kernel import leashed_kernel
+        from mnist_kaggle.runs.kernel import leashed_kernel
         with leashed_kernel(Path(tempfile.mkdtemp()), None) as kernel:
             run_sync(kernel.start_kernel)()
             print(kernel.provisioner.process.pid, flush=True)

@@ -11,13 +11,17 @@ from pathlib import Path
 import nbformat
 import psutil
 import pytest
+from running import execute
 
-from mnist_kaggle import files
-from mnist_kaggle.data import read_data
-from mnist_kaggle.files import FILES, DataError, find_data
-from mnist_kaggle.kernel import SECRETS
-from mnist_kaggle.record import PACKAGE, load_run
-from mnist_kaggle.run import RunError, execute
+from mnist_kaggle.data import files
+from mnist_kaggle.data.digits import read_data
+from mnist_kaggle.data.files import DataError, FILES
+from mnist_kaggle.data.places import find_data
+from mnist_kaggle.runs.naming import PACKAGE
+from mnist_kaggle.runs.record import load_run
+from mnist_kaggle.runs.run import execute as execute_cold
+from mnist_kaggle.runs.server import SECRETS
+from mnist_kaggle.runs.staging import RunError
 
 HERE = Path(__file__).parents[1]
 UNPICKLERS = {'pickle', 'cPickle', 'dill', 'joblib', 'cloudpickle', 'shelve', 'marshal', 'load_learner', 'read_pickle', 'load_pickle', 'Unpickler', 'import load'}
@@ -62,10 +66,10 @@ def test_nothing_is_unpickled_while_files_are_read(tmp_path, small):
     execute({'model': 'linear', 'data': str(small), 'epochs': 2, 'batch_size': 16}, tmp_path/'run')
     program = f'''if True:
         import sys
-        import torch, fastai.basics, safetensors.torch, mnist_kaggle.training, mnist_kaggle.submission # what they do at import is not ours
-        from mnist_kaggle.data import read_data
-        from mnist_kaggle.record import load_run
-        from mnist_kaggle.submission import read_submission
+        import torch, fastai.basics, safetensors.torch, mnist_kaggle.training.learner, mnist_kaggle.results.submission # what they do at import is not ours
+        from mnist_kaggle.data.digits import read_data
+        from mnist_kaggle.runs.record import load_run
+        from mnist_kaggle.results.submission import read_submission
         found = []
         sys.addaudithook(lambda event, args: found.append(args) if event == 'pickle.find_class' else None)
         read_data(__import__('pathlib').Path({str(small)!r}))
@@ -98,7 +102,7 @@ def test_a_zip_that_points_outside(tmp_path, sample_contents, member):
 
 
 def test_a_zip_that_unpacks_without_end(tmp_path, sample_contents, monkeypatch):
-    monkeypatch.setattr(files, 'MOST_BYTES', 10**7)
+    monkeypatch.setattr(files, 'MAX_BYTES', 10**7)
     with zipfile.ZipFile(tmp_path/'digits.zip', 'w', zipfile.ZIP_DEFLATED) as archive:
         for name in FILES: archive.writestr(name, sample_contents[name] if name != 'test.csv' else b'0'*10**8)
     assert (tmp_path/'digits.zip').stat().st_size < 10**6
@@ -119,7 +123,7 @@ def test_a_zip_that_lies_about_its_size(tmp_path, sample_contents, monkeypatch):
 CODE = '"\nimport pathlib; pathlib.Path("planted").touch()\nx = "'
 
 
-@pytest.mark.parametrize('parameters', [{'data': CODE}, {'data': 'sample', 'rows': CODE}, {'model': CODE}, {'data': 'sample', 'model': "conv'''" + CODE}, {'data': 'sample', 'loss': CODE}])
+@pytest.mark.parametrize('parameters', [{'data': CODE}, {'data': 'sample', 'split': CODE}, {'model': CODE}, {'data': 'sample', 'model': "conv'''" + CODE}, {'data': 'sample', 'loss': CODE}])
 def test_a_parameter_is_a_value_and_never_code(tmp_path, parameters):
     with pytest.raises(RunError): execute(parameters, tmp_path/'out/run')
     assert not list(tmp_path.rglob('planted'))
@@ -182,17 +186,17 @@ def test_credentials_go_nowhere(tmp_path, small, environment):
 
 
 def test_the_kernel_is_not_given_them(tmp_path, monkeypatch, small):
-    from mnist_kaggle import kernel
-    from mnist_kaggle.record import PIPELINE
+    from mnist_kaggle.runs import kernel, server
+    from mnist_kaggle.runs.naming import PIPELINE
     notebook = nbformat.read(PIPELINE, 4)
     notebook.cells.insert(4, nbformat.v4.new_code_cell(f'import os\nassert not set({SECRETS}) & set(os.environ), "the kernel has a secret"'))
     nbformat.write(notebook, tmp_path/'asking.ipynb')
     monkeypatch.setattr(kernel, 'PIPELINE', tmp_path/'asking.ipynb')
-    monkeypatch.setattr(kernel, 'SERVERS', [])
+    monkeypatch.setattr(server, 'SERVERS', [])
     for name in SECRETS: monkeypatch.setenv(name, 'secret')
-    execute({'data': str(small), 'model': 'linear', 'epochs': 2, 'batch_size': 16}, tmp_path/'run')
-    kernel.warm_kernels()
-    server, = kernel.SERVERS
+    execute_cold({'data': str(small), 'model': 'linear', 'epochs': 2, 'batch_size': 16}, tmp_path/'run')
+    server.warm_kernels()
+    [warm] = server.SERVERS
     execute({'data': str(small), 'model': 'linear', 'epochs': 2, 'batch_size': 16, 'device': 'cpu'}, tmp_path/'forked')
-    assert not set(SECRETS) & set(psutil.Process(server.process.pid).environ())
-    server.process.communicate() # its end
+    assert not set(SECRETS) & set(psutil.Process(warm.process.pid).environ())
+    warm.process.communicate() # its end

@@ -12,20 +12,25 @@ import pytest
 from click.testing import CliRunner
 from sweeping import PATIENTLY, kernels, leftovers, runs_in, wait_until
 
-from mnist_kaggle.cli import cli
-from mnist_kaggle.kernel import KernelServer
-from mnist_kaggle.record import read_record
+from mnist_kaggle.cli.main import cli
+from mnist_kaggle.runs.record import read_record
+from mnist_kaggle.runs.server import KernelServer
 
 
 @pytest.mark.parametrize('arguments, words', [
     (['--lr', '0.1,-1'], ['lr', '-1']), (['--lr', '0.1,,0.2'], ['lr', 'empty']), (['--seed', ''], ['seed', 'empty']), (['--seed', '4-0'], ['seed', '4-0']),
     (['--seed', '0,0'], ['combination 2', 'combination 1']), (['--epochs', 'ten'], ['epochs', 'ten']), (['--model', 'forest'], ['forest', 'conv_quick']),
-    (['--rows', 'first80,first90'], ['first90', 'fold-K-of-N']), (['--rows', 'fold-1-of-5000'], ['fold-1-of-5000', 'rarest']), (['--norm', 'maybe'], ['norm', 'true or false']),
-    (['--seed', '0-99999'], ['0-99999', '10,000']), (['--seed', '0-9999', '--lr', '1,2'], ['20,000', '10,000']), (['--time-limit', '-1'], ['--time-limit']), (['--data', 'no/such.zip'], ['no/such.zip'])])
+    (['--split', 'first80,first90'], ['first90', 'fold-K-of-N']), (['--split', 'fold-1-of-5000'], ['fold-1-of-5000', 'rarest']), (['--norm', 'maybe'], ['norm', 'true or false']),
+    (['--seed', '0-99999'], ['0-99999', '10,000']), (['--seed', '0-9999', '--lr', '1,2'], ['20,000', '10,000']), (['--data', 'no/such.zip'], ['no/such.zip'])])
 def test_bad_options(tmp_path, arguments, words):
     result = CliRunner().invoke(cli, ['sweep', '--data', 'sample', '--model', 'linear', '--out', str(tmp_path/'runs'), *arguments])
     assert result.exit_code == 1 and all(word in result.output for word in words), result.output
     assert not (tmp_path/'runs').exists() and len(result.output.splitlines()) <= 3
+
+
+def test_a_time_limit_that_can_not_be(tmp_path):
+    result = CliRunner().invoke(cli, ['sweep', '--data', 'sample', '--out', str(tmp_path/'runs'), '--time-limit', '-1'])
+    assert result.exit_code == 2 and '--time-limit' in result.output and not (tmp_path/'runs').exists()
 
 
 @pytest.mark.parametrize('text, words', [

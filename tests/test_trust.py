@@ -9,24 +9,35 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
+from running import execute, reseal
 from click.testing import CliRunner
 from fastai.learner import Learner
 from fastai.optimizer import SGD
 
-from mnist_kaggle import device, kernel, loaders, run as run_module, training
-from mnist_kaggle.checks import NotFreshError, ShapeError, TrainingError, WatchTraining, check_loss
-from mnist_kaggle.cli import cli
-from mnist_kaggle.data import LeakError, read_data
-from mnist_kaggle.expectation import SharesError, SharesWarning, check_shares, expected_score
-from mnist_kaggle.files import FILES, cache_folder, find_data, to_csv
-from mnist_kaggle.linear import mse, rmse
-from mnist_kaggle.loaders import OrderError
-from mnist_kaggle.recipes import get_recipe
-from mnist_kaggle.record import PIPELINE, RecordError, hash_results, library_sha256, notebook_sha256, read_record, record_sha256
-from mnist_kaggle.run import RunError, execute, find_complete, publish, run_once
-from mnist_kaggle.submission import SubmissionError, check_submission, make_submission
-from mnist_kaggle.training import get_learner, make_net, train
-from mnist_kaggle.verify import verify
+from mnist_kaggle.cli.main import cli
+from mnist_kaggle.data import loaders
+from mnist_kaggle.data.cache import cache_folder
+from mnist_kaggle.data.digits import read_data
+from mnist_kaggle.data.files import FILES
+from mnist_kaggle.data.loaders import OrderError
+from mnist_kaggle.data.parse import to_csv
+from mnist_kaggle.data.places import find_data
+from mnist_kaggle.data.split import LeakError
+from mnist_kaggle.models.linear import linear_net, mse, rmse
+from mnist_kaggle.results.distribution import DistributionError, DistributionWarning, check_distribution
+from mnist_kaggle.results.interval import prediction_interval
+from mnist_kaggle.results.submission import SubmissionError, check_submission, make_submission
+from mnist_kaggle.runs import kernel
+from mnist_kaggle.runs.naming import PIPELINE, library_sha256, notebook_sha256
+from mnist_kaggle.runs.record import RecordError, hash_results, read_record
+from mnist_kaggle.runs.run import find_complete, publish, run_once
+from mnist_kaggle.runs.staging import RunError
+from mnist_kaggle.runs.verify import verify
+from mnist_kaggle.training import device, learner
+from mnist_kaggle.training.checks import NotFreshError, ShapeError, TrainingError, WatchTraining, check_loss
+from mnist_kaggle.training.learner import get_learner, train
+from mnist_kaggle.training.net import make_net
+from mnist_kaggle.training.recipes import get_recipe
 
 LINEAR = get_recipe('linear', epochs=2)
 
@@ -35,9 +46,9 @@ LINEAR = get_recipe('linear', epochs=2)
 def sample(): return read_data(find_data('sample'))
 
 
-def fit(recipe, data, tmp_path, rows='first80'):
+def fit(recipe, data, tmp_path, split='first80'):
     "A learner, trained without a bar."
-    learn = get_learner(recipe, data, rows, path=tmp_path)
+    learn = get_learner(recipe, data, split, path=tmp_path)
     with learn.no_bar(), learn.no_logging(): train(learn, recipe)
     return learn
 
@@ -46,7 +57,7 @@ def fit(recipe, data, tmp_path, rows='first80'):
     (range(1000), range(999, 1297), 'of the validation set is also image 999 of the train set'),
     (range(1297), range(1297), 'of the validation set is also image 0 of the train set')])
 def test_rows_in_two_sets(sample, tmp_path, monkeypatch, train_rows, valid_rows, words):
-    monkeypatch.setattr(loaders, 'split_rows', lambda labels, rows: (np.array(train_rows), np.array(valid_rows)))
+    monkeypatch.setattr(loaders, 'split_rows', lambda labels, split: (np.array(train_rows), np.array(valid_rows)))
     with pytest.raises(LeakError, match=words): get_learner(LINEAR, sample, path=tmp_path)
 
 
@@ -58,16 +69,23 @@ def test_a_test_file_with_a_training_row(small, command):
     assert result.returncode == 1 and 'LeakError: image 2 of the test set is also image 6 of the train set' in result.stderr
 
 
+def value_net(recipe):
+    "A net of one output, as the regression's."
+    torch.manual_seed(recipe.seed)
+    return linear_net(1)
+
+
 @pytest.mark.filterwarnings('ignore:Using a target size')
 @pytest.mark.parametrize('loss', [
     lambda preds, yb: ((preds - yb)**2).mean(), lambda preds, yb: F.mse_loss(preds, yb.float()), lambda preds, yb: F.l1_loss(preds, yb.float()),
     lambda preds, yb: torch.sub(preds, other=yb).square().mean(), lambda preds, yb: (preds.expand(len(yb), len(yb)) - yb).abs().mean()])
 def test_a_loss_that_broadcasts_ends_the_training_before_its_first_step(sample, tmp_path, monkeypatch, loss):
-    monkeypatch.setitem(training.LOSSES, 'mse', loss)
-    recipe = get_recipe('linear', head='value', loss='mse', epochs=1)
+    monkeypatch.setattr(learner, 'make_net', value_net)
+    recipe = get_recipe('linear', epochs=1)
     learn = get_learner(recipe, sample, path=tmp_path)
+    learn.loss_func = loss
     with pytest.raises(ShapeError, match='does not compare each prediction with its own target'), learn.no_bar(): train(learn, recipe)
-    assert all(torch.equal(p, q) for p, q in zip(learn.model.parameters(), make_net(recipe).parameters()))
+    assert all(torch.equal(p, q) for p, q in zip(learn.model.parameters(), value_net(recipe).parameters()))
 
 
 def test_losses_that_are_sound(sample):
@@ -110,10 +128,10 @@ def test_a_net_whose_statistics_have_seen_data(sample, tmp_path):
     with pytest.raises(NotFreshError, match='running_mean'): train(learn, recipe)
 
 
-@pytest.mark.parametrize('rows', ['first80', 'all'])
-def test_a_loss_that_is_no_number(sample, tmp_path, rows):
+@pytest.mark.parametrize('split', ['first80', 'all'])
+def test_a_loss_that_is_no_number(sample, tmp_path, split):
     with pytest.raises(TrainingError, match=r'the loss is (nan|inf) in epoch \d.*learning rate is too high: try a tenth of 1e\+38'):
-        fit(get_recipe('linear', lr=1e38, schedule='flat', epochs=2), sample, tmp_path, rows)
+        fit(get_recipe('linear', lr=1e38, schedule='flat', epochs=2), sample, tmp_path, split)
 
 
 def test_weights_that_broke_at_the_last_step(sample):
@@ -130,13 +148,13 @@ def dead_net(recipe):
 
 @pytest.mark.parametrize('epochs, epoch', [(2, 1), (8, 4), (50, 24)])
 def test_a_net_that_says_one_digit(sample, tmp_path, monkeypatch, epochs, epoch):
-    monkeypatch.setattr(training, 'make_net', dead_net)
+    monkeypatch.setattr(learner, 'make_net', dead_net)
     with pytest.raises(TrainingError, match=f'in epoch {epoch} .* every row for a 4'): fit(get_recipe('linear', epochs=epochs), sample, tmp_path)
 
 
 def test_a_net_that_says_one_digit_without_validation_rows(sample, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, 'make_net', dead_net)
-    with pytest.raises(TrainingError, match='every row for a 4'): fit(LINEAR, sample, tmp_path, rows='all')
+    monkeypatch.setattr(learner, 'make_net', dead_net)
+    with pytest.raises(TrainingError, match='every row for a 4'): fit(LINEAR, sample, tmp_path, split='all')
 
 
 def test_a_slow_start_is_no_failure(sample, tmp_path):
@@ -173,42 +191,42 @@ def test_test_rows_of_other_digits(tmp_path, sample):
     for name, content in zip(FILES, [None, sample.test_images[chosen], np.column_stack([np.arange(1, chosen.sum() + 1), np.zeros(chosen.sum(), int)])]):
         source = (find_data('sample')/name).read_bytes()
         (folder/name).write_bytes(source if content is None else to_csv(source.split(b'\n')[0].decode().split(','), content))
-    with pytest.raises(RunError, match='SharesError.*chi-square'): execute({'model': 'linear', 'data': str(folder), 'epochs': 5}, tmp_path/'run')
+    with pytest.raises(RunError, match='DistributionError.*chi-square'): execute({'model': 'linear', 'data': str(folder), 'epochs': 5}, tmp_path/'run')
 
 
 def test_shares():
     valid = np.repeat(np.arange(10), 800)
-    assert check_shares(valid, np.repeat(np.arange(10), 2800)) == 1
-    assert check_shares(np.zeros(50, int), np.zeros(500, int)) == 1
-    with pytest.warns(SharesWarning, match='chi-square'): check_shares(valid, np.repeat(np.arange(10), [3600, *[2800]*9]))
-    with pytest.raises(SharesError): check_shares(valid, np.repeat(np.arange(10), [4000, *[2800]*9]))
+    assert check_distribution(valid, np.repeat(np.arange(10), 2800)) == 1
+    assert check_distribution(np.zeros(50, int), np.zeros(500, int)) == 1
+    with pytest.warns(DistributionWarning, match='chi-square'): check_distribution(valid, np.repeat(np.arange(10), [3600, *[2800]*9]))
+    with pytest.raises(DistributionError): check_distribution(valid, np.repeat(np.arange(10), [4000, *[2800]*9]))
 
 
 def test_shares_of_rare_digits():
     "A digit that is said once in ten thousand rows is no alarm where there are few validation rows."
     valid, test = np.repeat([0, 1], 200), np.concatenate([np.repeat([0, 1], 13_985), np.repeat([2, 3, 4, 5, 6, 7], 5)])
-    assert check_shares(valid, test) > 0.01
+    assert check_distribution(valid, test) > 0.01
 
 
 def test_unlikely_shares_are_said_by_the_command(tmp_path, monkeypatch, sample):
     "Where a warning in a notebook would not be read."
-    monkeypatch.setattr('mnist_kaggle.run.run_once', lambda *args: {**read_record_like, 'metrics': {**read_record_like['metrics'], 'shares_p': 1.4e-4}})
+    monkeypatch.setattr('mnist_kaggle.runs.run.run_once', lambda *args: {**read_record_like, 'metrics': {**read_record_like['metrics'], 'distribution_p': 1.4e-4}})
     result = CliRunner().invoke(cli, ['run', '--data', 'sample', '--model', 'linear', '--out', str(tmp_path)])
     assert result.exit_code == 0 and '(p = 1.4e-04): look at its notebook' in result.output and 'is not for Kaggle' in result.output
 
 
 read_record_like = {'model': 'linear', 'parameters': {'epochs': 2}, 'seconds': {'train': 1.}, 'data': {'competition': False},
-                    'metrics': {'valid_accuracy': 0.9, 'baseline_accuracy': 0.8, 'least_score': 0.8, 'most_score': 0.95, 'shares_p': None}}
+                    'metrics': {'valid_accuracy': 0.9, 'baseline_accuracy': 0.8, 'score_lower': 0.8, 'score_upper': 0.95, 'distribution_p': None}}
 
 
 def test_an_expected_score_holds_both_errors():
-    least, most = expected_score(8340, 8400, 28_000)
+    least, most = prediction_interval(8340, 8400, 28_000)
     assert least < 8340/8400 < most
     rate = 8340/8400
     assert abs((most - least) / (2 * 3.2905 * (rate * (1 - rate) * (1/8400 + 1/28_000))**0.5) - 1) < 0.05 # as by the normal distribution
-    alone = expected_score(8340*1000, 8400*1000, 28_000) # as if the rate were known
+    alone = prediction_interval(8340*1000, 8400*1000, 28_000) # as if the rate were known
     assert alone[1] - alone[0] < 0.6*(most - least)
-    assert expected_score(100, 100, 10)[1] == 1 and expected_score(0, 100, 10)[0] == 0
+    assert prediction_interval(100, 100, 10)[1] == 1 and prediction_interval(0, 100, 10)[0] == 0
 
 
 # mnist_kaggle check
@@ -293,12 +311,6 @@ def copy(run, tmp_path):
     return shutil.copytree(run, tmp_path/run.name)
 
 
-def forge(folder, **changes):
-    "Change a record, and give it the right hash again."
-    record = json.loads((folder/'run.json').read_text()) | changes
-    (folder/'run.json').write_text(json.dumps(record | {'sha256': record_sha256(record)}))
-
-
 def test_the_record_is_enough_to_run_again(run):
     record = read_record(run)
     assert record['code']['library'] == library_sha256() and record['code']['notebook'] == notebook_sha256(PIPELINE)
@@ -307,7 +319,7 @@ def test_the_record_is_enough_to_run_again(run):
     assert record['parameters']['seed'] == 0 and record['parameters']['threads'] == record['device']['threads'] == 1
     assert record['started'] < record['ended'] or record['started'] == record['ended']
     assert set(record['seconds']) == {'read', 'baseline', 'train', 'validate', 'submission'}
-    assert 0 < record['metrics']['least_score'] < record['metrics']['valid_accuracy'] < record['metrics']['most_score'] <= 1
+    assert 0 < record['metrics']['score_lower'] < record['metrics']['valid_accuracy'] < record['metrics']['score_upper'] <= 1
 
 
 def test_verify_identical(run, command):
@@ -320,7 +332,7 @@ def test_verify_identical(run, command):
 @pytest.mark.parametrize('name', ['submission.csv', 'model.safetensors', 'history.csv', 'run.json'])
 @pytest.mark.parametrize('how', ['changed', 'missing'])
 def test_verify_runs_nothing_where_a_file_is_not_as_recorded(copy, monkeypatch, name, how):
-    from mnist_kaggle import verify as module
+    from mnist_kaggle.runs import verify as module
     monkeypatch.setattr(module, 'execute', lambda *args: pytest.fail('the run was made again'))
     if how == 'missing': (copy/name).unlink()
     else: (copy/name).write_bytes((copy/name).read_bytes().replace(b'0', b'1', 1))
@@ -332,7 +344,7 @@ def test_verify_different_without_a_reason(copy):
     submission = pd.read_csv(copy/'submission.csv')
     submission.loc[:2, 'Label'] = (submission.Label[:3] + 1) % 10
     submission.to_csv(copy/'submission.csv', index=False)
-    forge(copy, files=hash_results(copy))
+    reseal(copy, files=hash_results(copy))
     status, words = verify(copy)
     assert status == 1 and 'What differs: submission.csv' in words and '3 of 500 predictions differ' in words and 'Nothing that the records hold explains it' in words
 
@@ -340,7 +352,7 @@ def test_verify_different_without_a_reason(copy):
 def test_verify_a_submission_that_was_cut(copy):
     lines = (copy/'submission.csv').read_text().splitlines()
     (copy/'submission.csv').write_text('\n'.join(lines[:-3]) + '\n')
-    forge(copy, files=hash_results(copy))
+    reseal(copy, files=hash_results(copy))
     status, words = verify(copy)
     assert status == 1 and '3 of 500 predictions differ' in words
 
@@ -357,20 +369,19 @@ def test_verify_passes_over_a_damaged_place(copy, capsys):
 
 
 def test_a_record_without_hashes(copy):
-    forge(copy, files={'submission.csv': 'ab'})
+    reseal(copy, files={'submission.csv': 'ab'})
     with pytest.raises(RecordError, match='does not hold the hashes'): read_record(copy)
     record = json.loads((copy/'run.json').read_text())
     (copy/'run.json').write_text(json.dumps({key: value for key, value in record.items() if key != 'sha256'}))
     with pytest.raises(RecordError, match='older version'): read_record(copy)
 
 
-def test_verify_different_for_a_reason(tmp_path, command, environment, monkeypatch):
+def test_verify_different_for_a_reason(tmp_path, process):
     "Another set of vector instructions gives other weights, and the record names it."
-    environment['ATEN_CPU_CAPABILITY'] = 'default'
-    try: assert command('run', '--data', 'sample', '--model', 'conv', '--epochs', '8', '--out', 'runs', cwd=tmp_path).returncode == 0
-    finally: del environment['ATEN_CPU_CAPABILITY']
+    made = process('run', '--data', 'sample', '--model', 'conv', '--epochs', '8', '--out', 'runs', cwd=tmp_path, ATEN_CPU_CAPABILITY='default')
+    assert made.returncode == 0, made.stderr
     [run] = (tmp_path/'runs').iterdir()
-    result = command('verify', run, cwd=tmp_path)
+    result = process('verify', run, cwd=tmp_path)
     if 'byte for byte' in result.stdout: pytest.skip('this processor has no other instructions')
     assert result.returncode == 3 and 'device name: ' in result.stdout and ', DEFAULT → ' in result.stdout
     assert 'predictions differ; validation accuracy ' in result.stdout
@@ -383,7 +394,7 @@ def test_verify_without_the_data(copy, small):
 
 def test_verify_a_run_of_another_version(copy):
     parameters = read_record(copy)['parameters']
-    forge(copy, parameters={**parameters, 'momentum': 0.9})
+    reseal(copy, parameters={**parameters, 'momentum': 0.9})
     status, words = verify(copy)
     assert status == 2 and 'momentum' in words
 
@@ -401,7 +412,7 @@ def test_a_run_that_was_made_meanwhile_is_taken(run, tmp_path, copy):
 
 def test_all_is_flushed_before_the_name_is_given(tmp_path, monkeypatch, copy):
     flushed = []
-    monkeypatch.setattr(run_module.os, 'fsync', lambda descriptor: flushed.append(os.readlink(f'/proc/self/fd/{descriptor}')))
+    monkeypatch.setattr(os, 'fsync', lambda descriptor: flushed.append(os.readlink(f'/proc/self/fd/{descriptor}')))
     staging, folder = copy.rename(tmp_path/'staging'), tmp_path/'run'
     publish(staging, folder)
     assert flushed == [*(str(staging/path.name) for path in folder.iterdir()), str(staging), str(tmp_path)]

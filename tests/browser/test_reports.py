@@ -14,7 +14,7 @@ def runs(tmp_path_factory, command):
         result = command('run', '--model', model, '--epochs', epochs, '--data', 'sample', '--device', 'cpu', cwd=place)
         assert result.returncode == 0, result.stderr
     scored = next((place/'runs').glob('linear-*'))
-    (scored/'submission.json').write_text('{"ref": 1, "status": "complete", "sent": "", "public_score": "0.10217", "error": null, "least_score": 0.972, "most_score": 0.987}')
+    (scored/'submission.json').write_text('{"ref": 1, "status": "complete", "sent": "", "public_score": "0.10217", "error": null, "score_lower": 0.972, "score_upper": 0.987}')
     result = command('report', cwd=place)
     assert result.returncode == 0, result.stderr
     return place/'runs'

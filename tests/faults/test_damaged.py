@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from mnist_kaggle.data import read_data
-from mnist_kaggle.files import FILES, DataError, cache_folder
-from mnist_kaggle.parse import parse_csv
-from mnist_kaggle.record import RESULTS, RecordError, load_run, read_record
-from mnist_kaggle.run import execute, run_once
+from mnist_kaggle.data.cache import cache_folder
+from mnist_kaggle.data.digits import read_data
+from mnist_kaggle.data.files import DataError, FILES
+from mnist_kaggle.data.parse import parse_csv
+from mnist_kaggle.runs.record import RESULTS, RecordError, load_run, read_record
+from mnist_kaggle.runs.run import execute, run_once
 
 EXAMPLES = 1000
 

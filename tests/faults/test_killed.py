@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from mnist_kaggle.record import RESULTS, read_record
+from mnist_kaggle.runs.record import RESULTS, read_record
 
 PROGRAM = Path(sys.executable).with_name('mnist_kaggle')
 RUN = ('run', '--model', 'linear', '--epochs', '3', '--batch-size', '16') # five batches an epoch, and two to validate
@@ -18,7 +18,7 @@ SAME = [name for name in RESULTS if name != 'history.csv'] # which holds seconds
 # Where the event is seen, its kind, the end of its name, the how manieth: in the order in which they come.
 IN_KERNEL = [
     'kernel import numpy 1', 'kernel import torch 1', 'kernel import fastai.learner 1', 'kernel open train.csv 1', 'kernel open test.csv 1',
-    'kernel import mnist_kaggle.two_layer 1', 'kernel batch - 1', 'kernel batch - 2', 'kernel batch - 4', 'kernel batch - 6', 'kernel batch - 9', 'kernel batch - 13',
+    'kernel import mnist_kaggle.models.metrics 1', 'kernel batch - 1', 'kernel batch - 2', 'kernel batch - 4', 'kernel batch - 6', 'kernel batch - 9', 'kernel batch - 13',
     'kernel batch - 17', 'kernel batch - 20', 'kernel rename history.csv 1', 'kernel rename submission.csv 1', 'kernel rename model.safetensors 1', 'kernel rename recipe.json 1',
     'kernel rename logits.safetensors 1', 'kernel rename run.json 1']
 IN_RUNNER = [

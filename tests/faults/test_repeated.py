@@ -3,8 +3,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from mnist_kaggle.recipes import RECIPES
-from mnist_kaggle.record import RESULTS, read_record
+from mnist_kaggle.runs.record import RESULTS, read_record
+from mnist_kaggle.training.recipes import RECIPES
 
 TIMES = 5
 

@@ -13,9 +13,10 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from mnist_kaggle.files import FILES, sample_files
-from mnist_kaggle.push import pack_wheel
-from mnist_kaggle.record import read_record
+from mnist_kaggle.data.files import FILES
+from mnist_kaggle.data.sample import sample_files
+from mnist_kaggle.kaggle.wheel import pack_wheel
+from mnist_kaggle.runs.record import read_record
 
 HERE, ROOT = Path(__file__).parent, Path(__file__).parents[2]
 KAGGLES_PYTHON = ROOT/'.venv-kaggle/bin/python'
@@ -100,8 +101,8 @@ def test_without_the_wheel_the_first_cell_says_what_to_do(session, wheels):
     wheel = next((folder/'input').glob('**/*.whl'))
     if wheels: shutil.copytree(wheel.parent, wheel.parents[1]/'another')
     else: wheel.unlink()
-    result, files = save_and_run_all(folder, source_of('00_files'))
-    assert result.returncode != 0 and re.search(f'{wheels} wheels .*Attach the data set.*internet on', result.stderr, re.DOTALL)
+    result, files = save_and_run_all(folder, source_of('00_data.digits'))
+    assert result.returncode != 0 and re.search(f'{wheels} wheels: attach the data set mnist-kaggle-wheel', result.stderr, re.DOTALL)
     assert sum(cell.get('execution_count') is not None for cell in json.loads(files['__notebook__.ipynb'])['cells']) == 1
 
 

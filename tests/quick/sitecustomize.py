@@ -9,5 +9,5 @@ sleep = time.sleep
 time.sleep = lambda seconds: sleep(min(seconds, 0.01))
 
 if os.environ.get('STUB_SHA256'):
-    from mnist_kaggle.files import COMPETITION_SHA256
+    from mnist_kaggle.data.files import COMPETITION_SHA256
     COMPETITION_SHA256.update(json.loads(os.environ['STUB_SHA256']))

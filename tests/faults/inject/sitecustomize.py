@@ -37,7 +37,7 @@ class AfterImport:
     def __init__(self, countdown): self.countdown = countdown
 
     def find_spec(self, name, path=None, target=None):
-        if name != 'mnist_kaggle.loaders': return None
+        if name != 'mnist_kaggle.data.loaders': return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)
         execute = spec.loader.exec_module

@@ -1,0 +1,62 @@
+"The house: packages on floors, modules of a size, one import for users."
+import ast
+import subprocess
+import sys
+from graphlib import TopologicalSorter
+
+import pytest
+
+import mnist_kaggle
+from mnist_kaggle.runs.naming import PACKAGE, modules
+
+FLOORS = [{'data', 'models'}, {'training', 'results'}, {'runs'}, {'kaggle', 'sweeps'}, {'cli'}]
+FLOOR = {package: number for number, floor in enumerate(FLOORS) for package in floor}
+NAMES = {path.relative_to(PACKAGE).with_suffix('').as_posix().replace('/', '.'): path for path in modules()}
+
+
+def imported(name):
+    "The modules of the library that a module imports, those that a function imports among them."
+    package, found = name.split('.')[0], set()
+    for node in ast.walk(ast.parse(NAMES[name].read_bytes())):
+        if isinstance(node, ast.ImportFrom):
+            base = {0: node.module or '', 1: f'mnist_kaggle.{package}.{node.module}', 2: f'mnist_kaggle.{node.module}'}[node.level]
+            found |= {base.removeprefix('mnist_kaggle.')} | {f"{base.removeprefix('mnist_kaggle.')}.{alias.name}" for alias in node.names}
+    return found & set(NAMES)
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_imports_go_downwards(name):
+    package = name.split('.')[0]
+    for other in imported(name):
+        below = other.split('.')[0]
+        assert below == package or FLOOR[below] < FLOOR[package], f'{name} imports {other}'
+
+
+def test_no_circle():
+    assert len(list(TopologicalSorter({name: imported(name) for name in NAMES}).static_order())) == len(NAMES)
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_a_module_has_fewer_than_200_lines(name): assert len(NAMES[name].read_text(encoding='utf-8').splitlines()) < 200
+
+
+def test_the_names_that_a_user_needs():
+    assert dir(mnist_kaggle) == mnist_kaggle.__all__ and 25 <= len(mnist_kaggle.__all__) <= 40
+    for name in mnist_kaggle.__all__: assert getattr(mnist_kaggle, name) is not None
+    with pytest.raises(AttributeError, match='no attribute .reed_data.; it has .*read_data'): mnist_kaggle.reed_data
+
+
+def test_completion_shows_them_and_no_others():
+    from IPython.core.completer import IPCompleter
+    from IPython.core.interactiveshell import InteractiveShell
+    shell = InteractiveShell()
+    shell.user_ns['mnist_kaggle'] = mnist_kaggle
+    completer = IPCompleter(shell, namespace=shell.user_ns)
+    completer.use_jedi = False # which runs nothing, and so can't know what `__getattr__` gives
+    shown = {match.removeprefix('mnist_kaggle.').lstrip('.') for match in completer.complete('mnist_kaggle.')[1]}
+    assert shown == set(mnist_kaggle.__all__)
+
+
+def test_importing_it_loads_nothing_large():
+    program = "import sys, mnist_kaggle; dir(mnist_kaggle); print([name for name in ('numpy', 'torch', 'pandas', 'fastai', 'click') if name in sys.modules])"
+    assert subprocess.run([sys.executable, '-c', program], capture_output=True, text=True, check=True).stdout.strip() == '[]'
