@@ -354,6 +354,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                             'mnist_kaggle/runs/members.py')},
             'mnist_kaggle.runs.naming': { 'mnist_kaggle.runs.naming.cells_sha256': ( 'runs.naming.html#cells_sha256',
                                                                                      'mnist_kaggle/runs/naming.py'),
+                                          'mnist_kaggle.runs.naming.code_sha256': ( 'runs.naming.html#code_sha256',
+                                                                                    'mnist_kaggle/runs/naming.py'),
                                           'mnist_kaggle.runs.naming.git_state': ( 'runs.naming.html#git_state',
                                                                                   'mnist_kaggle/runs/naming.py'),
                                           'mnist_kaggle.runs.naming.installation': ( 'runs.naming.html#installation',

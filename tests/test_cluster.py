@@ -57,7 +57,7 @@ def test_a_cluster_without_a_shared_disk(dask, start, small, tmp_path, environme
     dask('worker', 'three', nanny=True) # with an empty cache, and in an environment of dask's making
     wait_for_workers(dask.address, 2)
     workers[1].kill()
-    assert process.wait(PATIENTLY) == 0, process.stderr.read()
+    assert process.wait(PATIENTLY) == 0, process.stdout.read() + process.stderr.read()
     out, text = tmp_path/'runs', process.stdout.read()
     assert text.count('begun once more') >= 2 and len(runs_in(out)) == 4 and not leftovers(out)
     assert not any({'OMP_NUM_THREADS', 'MKL_NUM_THREADS'} & set(record['device']['settings']) for record in runs_in(out).values())
@@ -76,7 +76,7 @@ def test_two_runs_at_once_in_one_process(dask, start, small, tmp_path):
     dask('worker', 'one', threads=2)
     wait_for_workers(dask.address, 1)
     process = start('--model', 'linear', '--epochs', '1', '--seed', '0-3', '--scheduler', dask.address, data=small)
-    assert process.wait(PATIENTLY) == 0, process.stderr.read()
+    assert process.wait(PATIENTLY) == 0, process.stdout.read() + process.stderr.read()
     assert sorted(record['parameters']['seed'] for record in runs_in(tmp_path/'runs').values()) == [*range(4)]
 
 
