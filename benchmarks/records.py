@@ -27,7 +27,7 @@ STEPS = [  # section of the notebook, what is new, the sweep that trains it
     ('conv_quick', 'Muon and its schedule', '--model conv_quick --seed 0-4'),
     ('conv_best', 'the stride-2 net', '--model conv --seed 0-3'),
     ('conv_best', 'the deep net with max-pooling', '--model conv_best --optimiser sgd --schedule one_cycle --lr 0.2 --augment affine --tta 0 --seed 0-3'),
-    ('conv_best', 'elastic changes', '--model conv_best --optimiser sgd --schedule one_cycle --lr 0.2 --tta 0 --seed 0-3'),
+    ('conv_best', 'elastic distortions', '--model conv_best --optimiser sgd --schedule one_cycle --lr 0.2 --tta 0 --seed 0-3'),
     ('conv_best', 'Muon and its schedule', '--model conv_best --seed 0-7'),
     ('precision', 'single', '--model conv_quick --seed 0-4'),
     ('precision', 'bfloat16', '--model conv_quick --precision bfloat16 --seed 0-4'),

@@ -1,5 +1,6 @@
 "Sweeps on a cluster without a shared disk, with workers killed."
 import json
+import signal
 import re
 import socket
 import subprocess
@@ -70,6 +71,16 @@ def test_a_cluster_without_a_shared_disk(dask, start, small, tmp_path, environme
     assert again.wait(PATIENTLY) == 0, again.stderr.read()
     assert kept['three'].stat().st_mtime_ns == before # the data was there
     assert not list((tmp_path/'three'/'work').glob('**/pipeline.ipynb')) # what was sent back is gone there
+
+
+def test_a_sweep_that_is_stopped_kills_its_runs_on_a_cluster(dask, start, small):
+    worker = dask('worker', 'one')
+    wait_for_workers(dask.address, 1)
+    process = start('--model', 'linear', '--epochs', '5000', '--seed', '0-3', '--scheduler', dask.address, data=small)
+    [kernel] = wait_until(lambda: kernels(worker))
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(PATIENTLY) == 143, process.stderr.read()
+    assert psutil.wait_procs([kernel], timeout=PATIENTLY)[1] == [] and worker.is_running() # which may have other work
 
 
 def test_two_runs_at_once_in_one_process(dask, start, small, tmp_path):

@@ -33,7 +33,8 @@ def data():
     "Fetch the competition's files from Kaggle into the cache, unless there are some."
     with one_line():
         source = find_data(otherwise=download_data)
-        what = "the competition's files" if read_data(source).sha256 == COMPETITION_SHA256 else "files that are not the competition's, byte for byte"
+        what = "the competition's files" if read_data(source).sha256 == COMPETITION_SHA256 else ("files that are not the competition's, "
+            "byte for byte")
     click.echo(f'{source} holds {what}.')
 
 # %% ../../nbs/66_cli.kaggle.ipynb #c3d3cfd1
@@ -44,7 +45,8 @@ def show_score(
     "Say what came of a submission: a score outside of the interval in red, a refusal as an error."
     from mnist_kaggle.runs.listing import find_alarm
     if note['status'] == 'pending': return click.echo('It has no score yet: `mnist_kaggle scores` tells it later.')
-    if note['status'] == 'error': raise click.ClickException(f"Kaggle refused the submission of {run}: {note['error'] or 'no reason is given'}")
+    if note['status'] == 'error':
+        raise click.ClickException(f"Kaggle refused the submission of {run}: {note['error'] or 'no reason is given'}")
     lower, upper = note['score_lower'], note['score_upper']
     expected = 'it has no prediction interval' if lower is None else f'the prediction interval is {lower:.4f} to {upper:.4f}'
     click.echo(f"{run} scored {note['public_score']}; {expected}.")
@@ -82,7 +84,8 @@ def scores(out):
         runs, submissions = find_runs(out), list_submissions(sign_in())
         update_notes(runs, submissions)
         table = scores_table(runs, submissions)
-        click.echo(table.to_string(index=False, float_format='%.4f', na_rep='-') if len(table) else f'There is no run in {out}, and no submission on Kaggle.')
+        click.echo(table.to_string(index=False, float_format='%.4f', na_rep='-') if len(table)
+            else f'There is no run in {out}, and no submission on Kaggle.')
         for run in runs:
             note = read_note(run)
             alarm = note and find_alarm(note)
@@ -102,7 +105,8 @@ def write_and_push(
     with alone_in(folder):
         about = prepare(api.config_values['username'], parameters, public, folder)
         for path in sorted(folder.glob('*/*')): click.echo(f'{path}: {path.stat().st_size:,} bytes')
-        if dry_run: click.echo(f"Nothing was sent. This would be the notebook {about['id']}, with the data set {about['dataset_sources'][0]}.")
+        if dry_run:
+            click.echo(f"Nothing was sent. This would be the notebook {about['id']}, with the data set {about['dataset_sources'][0]}.")
         else: click.echo(f"{about['id']} is on Kaggle: {push_notebook(api, folder)}")
     return about['id']
 

@@ -22,8 +22,10 @@ from ..training.recipes import Recipe
 # %% ../../nbs/63_cli.options.ipynb #ef1623bd
 SPLITS = 'rows to train on: first80, all or fold-K-of-N'
 
-OUT = click.option('--out', default='runs', show_default=True, type=click.Path(path_type=Path, file_okay=False), help='the folder for the runs\' folders')
-DATA = click.option('--data', help="a folder, Kaggle's zip, or the word 'sample'  [default: MNIST_KAGGLE_DATA, Kaggle's mounts, the cache, the sample]")
+OUT = click.option('--out', default='runs', show_default=True, type=click.Path(path_type=Path, file_okay=False),
+    help='the folder for the runs\' folders')
+DATA = click.option('--data', help="a folder, Kaggle's zip, or the word 'sample'  [default: MNIST_KAGGLE_DATA, Kaggle's mounts, the cache, "
+    "the sample]")
 SPLIT = click.option('--split', default='first80', show_default=True, help=SPLITS)
 RUN = click.argument('run', type=click.Path(path_type=Path))
 

@@ -48,7 +48,8 @@ def say_fate(
     fate = 'ready to be handed in' if record['data']['competition'] else "not for Kaggle, since the data is not the competition's"
     click.echo(f'{run/"submission.csv"} is {fate}.')
     p = record['metrics']['distribution_p']
-    if p is not None and p < UNLIKELY: click.echo(f'*** In {run.name} the class distribution on the test rows is unlikely (p = {p:.1e}): look at its notebook. ***')
+    if p is not None and p < UNLIKELY:
+        click.echo(f'*** In {run.name} the class distribution on the test rows is unlikely (p = {p:.1e}): look at its notebook. ***')
 
 # %% ../../nbs/64_cli.runs.ipynb #ef420ff7
 @click.command()
@@ -102,8 +103,8 @@ def check(file, data):
 @DATA
 @click.pass_context
 def verify(context, run, data):
-    """Compare a run, or an ensemble, with its record, then make it again: exit status 0 identical, 1 changed, or different without a reason,
-    2 can't be run again here, 3 different for a reason."""
+    """Compare a run, or an ensemble, with its record, then make it again: exit status 0 identical,
+    1 changed, or different without a reason, 2 can't be run again here, 3 different for a reason."""
     from mnist_kaggle.runs.ensemble import is_ensemble, verify_ensemble
     from mnist_kaggle.runs.verify import verify
     with one_line(): status, words = (verify_ensemble if is_ensemble(run) else verify)(run, data)

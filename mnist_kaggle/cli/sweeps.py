@@ -32,7 +32,8 @@ def plan_sweep(
     "The jobs of a sweep; a `SweepError` says what is wrong."
     from mnist_kaggle.sweeps.jobs import SweepError, combine, make_jobs, parse_values, read_parameters
     given = {name: text for name, text in values.items() if text is not None}
-    if table and given: raise SweepError(f"Parameters are in {table} or in options, not in both: leave out --{next(iter(given)).replace('_', '-')}.")
+    if table and given:
+        raise SweepError(f"Parameters are in {table} or in options, not in both: leave out --{next(iter(given)).replace('_', '-')}.")
     if table: return make_jobs(read_parameters(table), f'{table}, row')
     if given.get('model', 'all') == 'all': given['model'] = ','.join(MODELS)
     return make_jobs(combine({name: parse_values(name, text) for name, text in given.items()}))
@@ -69,7 +70,8 @@ def say_sweep(
 @DATA
 @OUT
 @click.option('--split', help=f'{SPLITS}, one or more  [default: first80]')
-@click.option('--scheduler', envvar='DASK_SCHEDULER_ADDRESS', show_envvar=True, help='of an existing dask cluster, as tcp://127.0.0.1:8786  [default: workers here]')
+@click.option('--scheduler', envvar='DASK_SCHEDULER_ADDRESS', show_envvar=True,
+    help='of an existing dask cluster, as tcp://127.0.0.1:8786  [default: workers here]')
 @TIME_LIMIT
 @partial(recipe_options, several=True)
 def sweep(table, data, out, scheduler, time_limit, **values):
@@ -97,8 +99,11 @@ def caveats(
     lines = []
     if split == 'all': lines.append('The members were trained on all rows: there is no validation accuracy, and no prediction interval.')
     if split.startswith('folds'):
-        lines.append("The ensemble's accuracy is out of fold: each row was predicted by those members that have not seen it. So there is no prediction interval for the whole.")
-    if top: lines.append('The members were chosen by the validation rows that say how good they are: the accuracy of the whole is a little too good.')
+        lines.append("The ensemble's accuracy is out of fold: each row was predicted by those members that have not seen it. So there is "
+            "no prediction interval for the whole.")
+    if top:
+        lines.append('The members were chosen by the validation rows that say how good they are: the accuracy of the whole is a little too '
+            'good.')
     return lines
 
 # %% ../../nbs/65_cli.sweeps.ipynb #f32d4e20

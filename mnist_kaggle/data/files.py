@@ -52,14 +52,16 @@ def open_file(
     source: Path, # a folder or a zip
     name: str # one of `FILES`
 ) -> Iterator[BinaryIO]:
-    "Open one of the competition's files for reading its bytes; a `DataError` where it is missing or far too large, or a zip is damaged inside."
+    """Open one of the competition's files for reading its bytes; a `DataError` where it is missing or far too large,
+    or a zip is damaged inside."""
     if name in missing_files(source): raise DataError(f'{source} lacks {name}.')
     archive = open_zip(source) if source.is_file() else None
     size = archive.getinfo(name).file_size if archive else (source/name).stat().st_size
     if size > MAX_BYTES: raise DataError(f'{source/name} has {size:,} bytes, and none of the competition\'s files has {MAX_BYTES:,}.')
     try:
         with archive.open(name) if archive else (source/name).open('rb') as file: yield file
-    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, RuntimeError) as error: # the last: encrypted, or packed in another way
+    # the last: encrypted, or packed in another way
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, RuntimeError) as error:
         if not archive: raise
         raise DataError(f'{source/name} is damaged, or not packed as Kaggle does ({error}). Download the zip again.') from None
 

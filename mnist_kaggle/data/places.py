@@ -64,7 +64,8 @@ def use_sample() -> Path: # its folder
     "The sample, and a line that can't be missed."
     advice = ('Attach the competition to this notebook (Add Input).' if on_kaggle() else
               f'Fetch it by `mnist_kaggle data`, put the zip at {cache_folder()/COMPETITION}.zip, or name it in MNIST_KAGGLE_DATA.')
-    print(f'*** NO COMPETITION DATA FOUND: using the built-in sample of 1,797 small digits. Its scores mean nothing on Kaggle. {advice} ***')
+    print('*** NO COMPETITION DATA FOUND: using the built-in sample of 1,797 small digits. Its scores mean nothing on Kaggle. '
+          f'{advice} ***')
     return given_data('sample')
 
 # %% ../../nbs/35_data.places.ipynb #2eddb792

@@ -42,7 +42,8 @@ def find_credentials() -> str|None: # a variable's name or a file's path
     if os.environ.get('KAGGLE_USERNAME') and os.environ.get('KAGGLE_KEY'): return 'KAGGLE_USERNAME and KAGGLE_KEY'
     home = Path('~/.kaggle').expanduser()
     config = home if home.exists() else Path(os.environ.get('XDG_CONFIG_HOME') or Path('~/.config').expanduser())/'kaggle'
-    files = [home/name for name in ('access_token', 'access_token.txt', 'credentials.json')] + [Path(os.environ.get('KAGGLE_CONFIG_DIR') or config)/'kaggle.json']
+    files = [home/name for name in ('access_token', 'access_token.txt', 'credentials.json')] + [Path(os.environ.get('KAGGLE_CONFIG_DIR')
+        or config)/'kaggle.json']
     return next((str(file) for file in files if file.is_file() and file.stat().st_size), None)
 
 # %% ../../nbs/56_kaggle.client.ipynb #6099bc5d
@@ -52,7 +53,8 @@ def explain(
 ) -> str:
     "What a refusal means, and what to do."
     if status == 401: return f'Kaggle refused the credentials: {message} {HOW_TO_SIGN_IN}'
-    if status == 403: return f'Kaggle refused: {message} For the competition\'s files and submissions its rules must be accepted, once: {RULES_PAGE}'
+    if status == 403:
+        return f'Kaggle refused: {message} For the competition\'s files and submissions its rules must be accepted, once: {RULES_PAGE}'
     if status == 429: return f'Kaggle was asked too often: {message} Wait some minutes, and try again.'
     return f'Kaggle answered with status {status}: {message}'
 
@@ -70,18 +72,23 @@ def kaggle_errors() -> Iterator[None]:
     import requests
     try: yield
     except requests.HTTPError as error:
-        raise KaggleError(explain(error.response.status_code, str(error)) if error.response is not None else f'Kaggle answered: {error}') from None
+        raise KaggleError(explain(error.response.status_code, str(error)) if error.response is not None
+            else f'Kaggle answered: {error}') from None
     except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
-        raise KaggleError(f'Kaggle could not be reached, or the connection broke off ({without_query(error)}). Look at the network, and try again.') from None
-    except (requests.RequestException, ValueError, KeyError, TypeError, AttributeError) as error: # the client's, for an answer that is no JSON, or has other fields
-        raise KaggleError(f'Kaggle did not answer as its client expects ({type(error).__name__}: {error}). Is there a newer version of the package kaggle?') from None
+        raise KaggleError(f'Kaggle could not be reached, or the connection broke off ({without_query(error)}). Look at the network, and '
+            'try again.') from None
+    # the client's, for an answer that is no JSON, or has other fields
+    except (requests.RequestException, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise KaggleError(f'Kaggle did not answer as its client expects ({type(error).__name__}: {error}). Is there a newer version of the '
+            'package kaggle?') from None
 
 # %% ../../nbs/56_kaggle.client.ipynb #5e979006
 def sign_in() -> 'KaggleApi':
     "Kaggle's client, signed in; a `KaggleError` where there are no credentials, or they are refused."
     found = find_credentials()
     if on_kaggle() and not importlib.util.find_spec('fastkaggle'):
-        raise KaggleError('In a notebook on Kaggle, attach the competition (Add Input). To sign in from there, install fastkaggle, and put kaggle_username and kaggle_key into the secrets.')
+        raise KaggleError('In a notebook on Kaggle, attach the competition (Add Input). To sign in from there, install fastkaggle, and put '
+            'kaggle_username and kaggle_key into the secrets.')
     if not found and not on_kaggle(): raise KaggleError(f'There are no Kaggle credentials. {HOW_TO_SIGN_IN}')
     from fastkaggle import import_kaggle
     said = StringIO()

@@ -57,4 +57,5 @@ def fetch_or_sample() -> Path: # the zip, or the sample's folder
     "What a run takes where there is no data: Kaggle's, if there are credentials, else the sample."
     if not find_credentials(): return use_sample()
     try: return download_data()
-    except (KaggleError, DataError) as error: raise KaggleError(f'{error} Or take the built-in sample, which means nothing on Kaggle: --data sample.') from None
+    except (KaggleError, DataError) as error:
+        raise KaggleError(f'{error} Or take the built-in sample, which means nothing on Kaggle: --data sample.') from None

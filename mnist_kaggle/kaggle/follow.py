@@ -45,7 +45,9 @@ def check_sent(
     sent = {**asdict(get_recipe(parameters['model'], **changes)), 'split': parameters['split'], 'library': library_sha256()}
     found = {**record['parameters'], 'library': record['code']['library']}
     for name, value in sent.items():
-        if value != 'auto' and found.get(name) != value: raise RunError(f'The run on Kaggle is not what was sent: its {name} is {found.get(name)!r}, and {value!r} was sent. Was it edited there?')
+        if value != 'auto' and found.get(name) != value:
+            raise RunError(f'The run on Kaggle is not what was sent: its {name} is {found.get(name)!r}, and {value!r} was sent. Was it '
+                'edited there?')
 
 # %% ../../nbs/62_kaggle.follow.ipynb #8c85f91a
 def fetch_run(
@@ -57,7 +59,8 @@ def fetch_run(
     "A notebook that has ended on Kaggle, as a run here; a `RunError` where its output is no complete run."
     with staging_folder(out/kernel.rpartition('/')[2]) as staging:
         fetch_files(api, kernel, staging)
-        if problem := find_problem(staging): raise RunError(f'What came of {kernel} is no complete run. {problem} The same command fetches it again.')
+        if problem := find_problem(staging):
+            raise RunError(f'What came of {kernel} is no complete run. {problem} The same command fetches it again.')
         record = read_record(staging)
         check_sent(record, parameters)
         folder = out/recorded_name(record)
@@ -91,8 +94,10 @@ def follow_notebook(
     "Wait until a notebook has ended on Kaggle, and fetch its run; a `RunError` where it failed."
     status = api.with_retry(api.kernels_status)
     ended = (*FAILED, 'COMPLETE')
-    answer = wait_for(lambda: ask_or_none(status, kernel), lambda answer: answer is not None and answer.status.name in ended, f'{kernel} is running', minutes)
-    if answer is None or answer.status.name not in ended: raise KaggleError(f'{kernel} is not done after {minutes:g} minutes. The same command goes on waiting.')
+    answer = wait_for(lambda: ask_or_none(status, kernel), lambda answer: answer is not None and answer.status.name in ended,
+        f'{kernel} is running', minutes)
+    if answer is None or answer.status.name not in ended:
+        raise KaggleError(f'{kernel} is not done after {minutes:g} minutes. The same command goes on waiting.')
     if answer.status.name == 'COMPLETE': return fetch_run(api, kernel, parameters, out)
     problem = f'{kernel} ended with {answer.status.name} on Kaggle: {answer.failure_message or "no reason is given"}'
     raise RunError(f'{problem}\n{keep_failure(api, kernel, problem, out)}')

@@ -44,7 +44,8 @@ def kernel_metadata(
     public: bool # for everybody to see?
 ) -> dict:
     "What `kernel-metadata.json` says. A GPU is named, since Kaggle's own choice may be one that today's torch has no code for."
-    about = {'code_file': 'pipeline.ipynb', 'language': 'python', 'kernel_type': 'notebook', 'is_private': not public, **machine(parameters.get('device')),
+    about = {'code_file': 'pipeline.ipynb', 'language': 'python', 'kernel_type': 'notebook', 'is_private': not public,
+        **machine(parameters.get('device')),
              'enable_internet': False, 'competition_sources': [COMPETITION], 'dataset_sources': [wheel_set]}
     slug = f"mnist-kaggle-{parameters['model'].replace('_', '-')}-{sha256(json.dumps(about).encode() + notebook).hexdigest()[:8]}"
     return {'id': f'{user}/{slug}', 'title': slug, **about}
@@ -57,7 +58,8 @@ def with_parameters(
     import_papermill()
     from papermill.iorw import load_notebook_node
     from papermill.parameterize import parameterize_notebook
-    notebook = parameterize_notebook(load_notebook_node(str(PIPELINE)), {name: value for name, value in parameters.items() if value is not None})
+    notebook = parameterize_notebook(load_notebook_node(str(PIPELINE)),
+        {name: value for name, value in parameters.items() if value is not None})
     for cell in notebook.cells:
         cell.metadata = {'tags': cell.metadata.get('tags', [])}
         if 'injected-parameters' in cell.metadata.tags: cell.id = 'injected' # papermill's is random
@@ -94,7 +96,8 @@ def ask_or_none(
     with kaggle_errors():
         try: return question(name)
         except requests.HTTPError as error:
-            if error.response is None or error.response.status_code not in (403, 404): raise # 403 is what it says of another's, and of nobody's
+            # 403 is what it says of another's, and of nobody's
+            if error.response is None or error.response.status_code not in (403, 404): raise
         except ValueError as error: # so the client says 401 and 403 of a notebook
             if not str(error).startswith('Cannot access kernel'): raise
 
@@ -127,7 +130,9 @@ def send_notebook(
     with kaggle_errors(): response = api.kernels_push(str(folder))
     if response.error: raise KaggleError(f'Kaggle did not take the notebook: {response.error}')
     for what, names in {'competition': response.invalid_competition_sources, 'data set': response.invalid_dataset_sources}.items():
-        if names: raise KaggleError(f"Kaggle did not give the notebook the {what} {', '.join(names)}. Stop it at {response.url}; has this account joined the competition?")
+        if names:
+            raise KaggleError(f"Kaggle did not give the notebook the {what} {', '.join(names)}. Stop it at {response.url}; has this "
+                "account joined the competition?")
     return response.url
 
 # %% ../../nbs/61_kaggle.push.ipynb #ccf36c17
@@ -147,5 +152,6 @@ def push_notebook(
         return f"https://www.kaggle.com/code/{about['id']}"
     send_wheel(api, folder/'wheel', not about['is_private'])
     url = send_notebook(api, folder/'notebook')
-    if before: wait_for(status, lambda answer: answer is None or answer.status.name not in FAILED, 'waiting for Kaggle to start it', minutes)
+    if before:
+        wait_for(status, lambda answer: answer is None or answer.status.name not in FAILED, 'waiting for Kaggle to start it', minutes)
     return url

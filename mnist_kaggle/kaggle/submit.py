@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['check_run', 'submission_message', 'submission_tag', 'list_submissions', 'find_equal', 'check_limit', 'send',
-           'write_note', 'submit_run', 'wait_for_score', 'update_notes', 'scores_table']
+           'write_note', 'submit_run', 'wait_for_score', 'update_notes', 'scores_row', 'scores_table']
 
 # %% ../../nbs/58_kaggle.submit.ipynb #422bbb1b
 import json
@@ -33,10 +33,12 @@ def check_run(
 ) -> dict: # the record
     "A `RecordError`, `DataError` or `SubmissionError` unless the run is whole, on the competition's data, and its submission fits."
     from mnist_kaggle.data.digits import read_data
-    from mnist_kaggle.results.submission import SubmissionError, check_submission, read_submission # with torch, which the other functions can do without
+    # with torch, which the other functions can do without
+    from mnist_kaggle.results.submission import SubmissionError, check_submission, read_submission
     from mnist_kaggle.runs.verify import find_recorded_data
     record = read_record(folder)
-    if record['data']['sha256'] != COMPETITION_SHA256: raise RecordError(f"{folder} is not for Kaggle: it was not made with the competition's data.")
+    if record['data']['sha256'] != COMPETITION_SHA256:
+        raise RecordError(f"{folder} is not for Kaggle: it was not made with the competition's data.")
     try: check_submission(read_submission(folder/'submission.csv'), read_data(find_recorded_data(record, data)))
     except SubmissionError as error: raise SubmissionError(f'{folder/"submission.csv"}: {error}') from None
     return record
@@ -75,7 +77,8 @@ def find_equal(
     record: dict # of a run
 ) -> 'ApiSubmission|None': # the latest
     "The submission of a run, or of one with the same answers, that Kaggle has and did not refuse."
-    return next((one for one in submissions if (one.description or '').endswith(submission_tag(record)) and one.status.name != 'ERROR'), None)
+    tag = submission_tag(record)
+    return next((one for one in submissions if (one.description or '').endswith(tag) and one.status.name != 'ERROR'), None)
 
 # %% ../../nbs/58_kaggle.submit.ipynb #be4ade10
 def check_limit(
@@ -84,8 +87,10 @@ def check_limit(
     "A `KaggleError` where no submission is left today; how many are left is printed."
     with kaggle_errors(): limits = api.competition_get_submission_limits(COMPETITION)
     if limits.num_allowed_now > 0: print(f'{limits.num_allowed_now} submissions are left today, this one among them.')
-    elif limits.limited_by_total: raise KaggleError(f'No submission is left: {limits.num_total} were made, and the competition allows no more.')
-    elif limits.num_today or limits.num_total: raise KaggleError(f'No submission is left: {limits.num_today} were made today. A new day begins at 0:00 UTC.')
+    elif limits.limited_by_total:
+        raise KaggleError(f'No submission is left: {limits.num_total} were made, and the competition allows no more.')
+    elif limits.num_today or limits.num_total:
+        raise KaggleError(f'No submission is left: {limits.num_today} were made today. A new day begins at 0:00 UTC.')
 
 # %% ../../nbs/58_kaggle.submit.ipynb #798fb43f
 def send(
@@ -95,7 +100,8 @@ def send(
 ) -> int: # Kaggle's number for the submission
     "Hand the submission in; a `KaggleError` where Kaggle does not take it."
     check_limit(api)
-    with kaggle_errors(): response = api.competition_submit(str(folder/'submission.csv'), submission_message(folder, record), COMPETITION, quiet=True)
+    with kaggle_errors():
+        response = api.competition_submit(str(folder/'submission.csv'), submission_message(folder, record), COMPETITION, quiet=True)
     if not response.ref: raise KaggleError(f'Kaggle did not take the submission: {response.message}')
     return response.ref
 
@@ -108,10 +114,10 @@ def write_note(
 ) -> dict: # what was written
     "Write down what was sent and what Kaggle says of it."
     status = submission.status.name.lower() if submission else 'sending' if ref is None else 'pending'
-    note = {'ref': ref, 'sha256': record['files']['submission.csv'], 'status': status,
-            'sent': (submission.date.replace(tzinfo=UTC) if submission and submission.date else datetime.now(UTC)).isoformat(timespec='seconds'),
+    sent = submission.date.replace(tzinfo=UTC) if submission and submission.date else datetime.now(UTC)
+    note = {'ref': ref, 'sha256': record['files']['submission.csv'], 'status': status, 'sent': sent.isoformat(timespec='seconds'),
             'public_score': submission and submission.public_score or None, 'error': submission and submission.error_description or None,
-            'valid_accuracy': record['metrics']['valid_accuracy'], 'score_lower': record['metrics']['score_lower'], 'score_upper': record['metrics']['score_upper']}
+            **{name: record['metrics'][name] for name in ('valid_accuracy', 'score_lower', 'score_upper')}}
     write_file(folder/NOTE, json.dumps(note, indent=1).encode())
     return note
 
@@ -143,7 +149,8 @@ def wait_for_score(
 ) -> dict: # the note, with what Kaggle says by now
     "Ask for a submission's score until it is there or the time is up."
     def ask(): return next((one for one in list_submissions(api) if one.ref == ref), None)
-    return write_note(folder, record, ref, wait_for(ask, lambda one: one is not None and one.status.name != 'PENDING', 'waiting for the score', minutes))
+    return write_note(folder, record, ref,
+        wait_for(ask, lambda one: one is not None and one.status.name != 'PENDING', 'waiting for the score', minutes))
 
 # %% ../../nbs/58_kaggle.submit.ipynb #452dae9f
 def update_notes(
@@ -155,21 +162,30 @@ def update_notes(
     for folder, record in runs.items():
         note = read_note(folder)
         one = by_ref.get(note['ref']) if note and note['ref'] else find_equal(submissions, record)
-        try: one and write_note(folder, record, one.ref, one)
+        try:
+            if one: write_note(folder, record, one.ref, one)
         except OSError as error: print(f'{folder/NOTE} can\'t be written ({error.strerror}).')
 
 # %% ../../nbs/58_kaggle.submit.ipynb #8fd358b0
+def scores_row(
+    folder: Path, # of a run
+    record: dict # its record
+) -> dict[str, object]: # by column
+    "What a run's record and its note say."
+    note, metrics = read_note(folder) or {}, record['metrics']
+    return {'run': folder.name, 'accuracy': metrics['valid_accuracy'], 'lower': metrics['score_lower'], 'upper': metrics['score_upper'],
+            'score': note.get('public_score'), 'status': note.get('status', 'not sent'), 'sent': note.get('sent')}
+
+# %% ../../nbs/58_kaggle.submit.ipynb #fdb404d1
 def scores_table(
     runs: dict[Path, dict], # from `find_runs`
     submissions: list['ApiSubmission']
 ) -> pd.DataFrame: # a row for each run, then for each other submission
-    "Validation accuracy, the score to expect and the score, of each run and each submission."
-    rows, known = [], set()
-    for folder, record in runs.items():
-        note, metrics = read_note(folder) or {}, record['metrics']
-        known.add(note.get('ref'))
-        rows.append({'run': folder.name, 'accuracy': metrics['valid_accuracy'], 'lower': metrics['score_lower'], 'upper': metrics['score_upper'],
-                     'score': note.get('public_score'), 'status': note.get('status', 'not sent'), 'sent': note.get('sent')})
-    rows += [{'run': one.description, 'score': one.public_score or None, 'status': one.status.name.lower(), 'sent': one.date and one.date.isoformat(timespec='seconds')}
-             for one in submissions if one.ref not in known]
+    "Validation accuracy, prediction interval and score, of each run and each submission."
+    rows = [scores_row(folder, record) for folder, record in runs.items()]
+    known = {(read_note(folder) or {}).get('ref') for folder in runs}
+    for one in submissions:
+        sent = one.date and one.date.isoformat(timespec='seconds')
+        row = {'run': one.description, 'score': one.public_score or None, 'status': one.status.name.lower(), 'sent': sent}
+        if one.ref not in known: rows.append(row)
     return pd.DataFrame(rows, columns=['run', 'accuracy', 'lower', 'upper', 'score', 'status', 'sent'])

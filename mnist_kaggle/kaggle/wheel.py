@@ -19,7 +19,8 @@ def pack_wheel() -> tuple[str, bytes]: # the file's name; its content
     "The installed library as a wheel (PEP 427)."
     installed = distribution('mnist_kaggle')
     name, info = f'mnist_kaggle-{installed.version}', f'mnist_kaggle-{installed.version}.dist-info'
-    files = {path.relative_to(PACKAGE.parent).as_posix(): path.read_bytes() for path in sorted(PACKAGE.rglob('*')) if path.suffix in ('.py', '.ipynb')}
+    files = {path.relative_to(PACKAGE.parent).as_posix(): path.read_bytes() for path in sorted(PACKAGE.rglob('*'))
+        if path.suffix in ('.py', '.ipynb')}
     files[f'{info}/METADATA'] = (installed.read_text('METADATA') or installed.read_text('PKG-INFO')).encode() # the second in a checkout
     files[f'{info}/entry_points.txt'] = installed.read_text('entry_points.txt').encode()
     files[f'{info}/WHEEL'] = b'Wheel-Version: 1.0\nGenerator: mnist_kaggle\nRoot-Is-Purelib: true\nTag: py3-none-any\n'

@@ -41,7 +41,8 @@ def check_distribution(
     counts = np.column_stack([counts[:, ~rare], counts[:, rare].sum(axis=1)])
     counts = counts[:, counts.any(axis=0)]
     p = independence_p(counts)
-    words = f'the class distribution predicted on the test rows differs from that on the validation rows (chi-square, p = {p:.1e}). Are the test rows read as the training rows are?'
+    words = (f'the class distribution predicted on the test rows differs from that on the validation rows (chi-square, p = {p:.1e}). Are '
+        'the test rows read as the training rows are?')
     if p < IMPOSSIBLE: raise DistributionError(words)
     if p < UNLIKELY: warnings.warn(words, DistributionWarning, stacklevel=2)
     return p

@@ -33,7 +33,8 @@ def make_submission(
 ) -> pd.DataFrame: # int64 columns ImageId, Label
     "The digit of each id, in the order of the ids; a `SubmissionError` where logits are missing or no numbers."
     if len(logits) != len(ids): raise SubmissionError(f'there are logits of {len(logits)} images for {len(ids)} ids.')
-    if not logits.isfinite().all(): raise SubmissionError(f'the logits of test row {int((~logits.isfinite()).any(1).nonzero()[0])} are not all numbers.')
+    if not logits.isfinite().all():
+        raise SubmissionError(f'the logits of test row {int((~logits.isfinite()).any(1).nonzero()[0])} are not all numbers.')
     labels = logits.argmax(1).numpy()[ids - 1]
     return pd.DataFrame(np.column_stack([ids, labels]), columns=HEADERS['sample_submission.csv'])
 
@@ -49,7 +50,9 @@ def check_ids_in_order(
     values, counts = np.unique(ids, return_counts=True)
     if len(ids) != len(values): raise SubmissionError(f'id {values[counts > 1][0]} is there {counts[counts > 1][0]} times.')
     wrong = np.flatnonzero(ids != expected)
-    if len(wrong): raise SubmissionError(f'row {wrong[0] + 1} has id {ids[wrong[0]]}, where id {expected[wrong[0]]} belongs: the order is that of the sample submission.')
+    if len(wrong):
+        raise SubmissionError(f'row {wrong[0] + 1} has id {ids[wrong[0]]}, where id {expected[wrong[0]]} belongs: the order is that of the '
+            'sample submission.')
 
 # %% ../../nbs/24_results.submission.ipynb #57c61dfc
 def check_submission(
@@ -57,17 +60,20 @@ def check_submission(
     data: DigitData # the competition's data
 ) -> None:
     "A `SubmissionError` that says why these can't be answers for the test rows of the data."
-    if list(submission) != HEADERS['sample_submission.csv']: raise SubmissionError(f'the columns are {list(submission)}, where ImageId and Label belong.')
+    if list(submission) != HEADERS['sample_submission.csv']:
+        raise SubmissionError(f'the columns are {list(submission)}, where ImageId and Label belong.')
     for column, kind in submission.dtypes.items():
         if kind.kind not in 'iu': raise SubmissionError(f'the column {column} is of type {kind}, where whole numbers belong.')
     check_ids_in_order(submission.ImageId.to_numpy(), data.ids)
     labels = submission.Label.to_numpy()
-    if not np.isin(labels, range(10)).all(): raise SubmissionError(f'a label is {labels[~np.isin(labels, range(10))][0]}, and digits go from 0 to 9.')
+    if not np.isin(labels, range(10)).all():
+        raise SubmissionError(f'a label is {labels[~np.isin(labels, range(10))][0]}, and digits go from 0 to 9.')
     if len(labels) > 1 and (labels == labels[0]).all(): raise SubmissionError(f'every label is {labels[0]}: is this the sample submission?')
     n = min(len(labels), len(data.labels))
     agree = (labels[:n] == data.labels[:n]).mean()
     if n >= 100 and agree > 0.5 or n >= 10 and agree == 1: # a few may agree by chance
-        raise SubmissionError(f'{agree:.1%} of the labels are those of the training rows at the same places: these are answers for train.csv, not for test.csv.')
+        raise SubmissionError(f'{agree:.1%} of the labels are those of the training rows at the same places: these are answers for '
+            'train.csv, not for test.csv.')
 
 # %% ../../nbs/24_results.submission.ipynb #cf7d3a45
 def read_submission(
@@ -125,5 +131,6 @@ def how_to_submit(
     "The steps that are left."
     if not competition: return "This is not the competition's data: submission.csv is not for Kaggle."
     if not on_kaggle(): return f'Hand it in: mnist_kaggle submit {folder} (of a batch run: its folder)'
-    return ('Hand it in:\n1. Save Version, with Save & Run All, unless that is what runs now.\n2. When it has ended, open the version and its Output.\n'
+    return ('Hand it in:\n1. Save Version, with Save & Run All, unless that is what runs now.\n2. When it has ended, open the version and '
+        'its Output.\n'
             '3. Choose submission.csv there, and click Submit to Competition.')

@@ -35,7 +35,9 @@ def parse_value(
     "A parameter's value; a `SweepError` where a number, or true or false, was to be expected."
     kind = KINDS[name]
     try: return WORDS[text.lower()] if kind is bool else kind(text) if kind in (int, float) else text
-    except (ValueError, KeyError): raise SweepError(f"{name} must be {'true or false' if kind is bool else 'a whole number' if kind is int else 'a number'}, not {text!r}.") from None
+    except (ValueError, KeyError):
+        raise SweepError(f"{name} must be {'true or false' if kind is bool else 'a whole number' if kind is int else 'a number'}, not "
+            f"{text!r}.") from None
 
 # %% ../../nbs/49_sweeps.jobs.ipynb #0b28d6e6
 def parse_range(
@@ -44,7 +46,8 @@ def parse_range(
     last: int # number, not below the first
 ) -> range:
     "The whole numbers from the first to the last; a `SweepError` where there are none, or far too many."
-    if not 0 <= last - first < MAX_JOBS: raise SweepError(f'{name} has the range {first}-{last}, which ends before it begins, or has more than {MAX_JOBS:,} numbers.')
+    if not 0 <= last - first < MAX_JOBS:
+        raise SweepError(f'{name} has the range {first}-{last}, which ends before it begins, or has more than {MAX_JOBS:,} numbers.')
     return range(first, last + 1)
 
 # %% ../../nbs/49_sweeps.jobs.ipynb #89df3e0f
@@ -65,7 +68,8 @@ def combine(
     values: dict[str, list] # of some parameters
 ) -> list[dict[str, object]]: # a row of parameters for each combination
     "Every combination of some values; a `SweepError` where they are too many."
-    if (n := math.prod(map(len, values.values()))) > MAX_JOBS: raise SweepError(f'These are {n:,} combinations, and {MAX_JOBS:,} are the most.')
+    if (n := math.prod(map(len, values.values()))) > MAX_JOBS:
+        raise SweepError(f'These are {n:,} combinations, and {MAX_JOBS:,} are the most.')
     return [dict(zip(values, combination)) for combination in itertools.product(*values.values())]
 
 # %% ../../nbs/49_sweeps.jobs.ipynb #d3b83b0f
@@ -77,7 +81,8 @@ def read_parameters(
     except (OSError, ValueError, csv.Error) as error: raise SweepError(f"{path} can't be read as a CSV of parameters: {error}") from None
     names = [name.strip() for name in header]
     for name in names:
-        if name not in KINDS: raise SweepError(f"{path} has the column {name!r}, and there is no such parameter; there are {', '.join(KINDS)}.")
+        if name not in KINDS:
+            raise SweepError(f"{path} has the column {name!r}, and there is no such parameter; there are {', '.join(KINDS)}.")
         if names.count(name) > 1: raise SweepError(f'{path} has the column {name!r} twice.')
     lines = [line for line in lines if line]
     if not lines: raise SweepError(f'{path} has no row below its header.')

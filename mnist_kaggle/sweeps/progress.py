@@ -43,7 +43,8 @@ class Progress:
         workers: int # runs that can go on at the same time
     ):
         self.waiting, self.workers, self.done, self.running = {name: kind_of(job) for name, job in waiting.items()}, workers, [], []
-        self.bar = tqdm(total=len(waiting), desc='runs', disable=not sys.stderr.isatty(), bar_format='{desc}: {n_fmt} of {total_fmt} |{bar}| {elapsed}{postfix}')
+        self.bar = tqdm(total=len(waiting), desc='runs', disable=not sys.stderr.isatty(),
+            bar_format='{desc}: {n_fmt} of {total_fmt} |{bar}| {elapsed}{postfix}')
 
     def start(self,
         name: str # of a run
@@ -69,4 +70,5 @@ class Progress:
         "Write the bar anew."
         if self.bar.disable: return
         left = seconds_left(list(self.waiting.values()), self.done, self.workers)
-        self.bar.set_postfix_str(f"{'some ' + tqdm.format_interval(left) if left is not None else '?'} left, runs now: {', '.join(self.running)}")
+        self.bar.set_postfix_str(f"{'some ' + tqdm.format_interval(left) if left is not None else '?'} left, runs now: "
+            f"{', '.join(self.running)}")

@@ -36,14 +36,16 @@ def sweep_row(
     row = {'run': name, **job_parameters(job)}
     if problem: return {**row, 'error': problem}
     record = read_record(out/name)
-    return {**row, 'accuracy': record['metrics']['valid_accuracy'], 'training seconds': record['seconds']['train'], 'seconds': run_seconds(out/name)}
+    return {**row, 'accuracy': record['metrics']['valid_accuracy'], 'training seconds': record['seconds']['train'],
+        'seconds': run_seconds(out/name)}
 
 # %% ../../nbs/54_sweeps.table.ipynb #d1a4c710
 def sweep_table(
     rows: list[dict[str, object]] # from `sweep_row`
 ) -> pd.DataFrame: # columns run, model, rows, all parameters, accuracy, training seconds, seconds, error
     "All runs of a sweep, as `sweep.csv` has them."
-    return pd.DataFrame(rows, columns=['run', *KINDS, 'accuracy', 'training seconds', 'seconds', 'error']).astype({'accuracy': float, 'training seconds': float})
+    columns = ['run', *KINDS, 'accuracy', 'training seconds', 'seconds', 'error']
+    return pd.DataFrame(rows, columns=columns).astype({'accuracy': float, 'training seconds': float})
 
 # %% ../../nbs/54_sweeps.table.ipynb #0b0ab8b0
 def summarise(
@@ -53,7 +55,8 @@ def summarise(
     kind = [name for name in KINDS if name != 'seed']
     shown = ['model', *(name for name in kind[1:] if table.groupby('model')[name].nunique().max() > 1)]
     found = table[table.error.isna()].groupby(kind, sort=False)
-    summary = found.agg(runs=('run', 'size'), accuracy=('accuracy', 'mean'), spread=('accuracy', 'std'), **{name: (name, 'mean') for name in ('training seconds', 'seconds')})
+    summary = found.agg(runs=('run', 'size'), accuracy=('accuracy', 'mean'), std=('accuracy', 'std'),
+        **{name: (name, 'mean') for name in ('training seconds', 'seconds')})
     return summary.reset_index()[[*shown, *summary]].set_index('model')
 
 # %% ../../nbs/54_sweeps.table.ipynb #8c6483cb
@@ -63,7 +66,8 @@ def plot_sweep(
     "Accuracy against training seconds: a point for each run, a colour for each model."
     import matplotlib.pyplot as plt
     figure, ax = plt.subplots(figsize=(6, 4), dpi=80)
-    for model, runs in table.dropna(subset='accuracy').groupby('model', sort=False): ax.plot(runs['training seconds'], runs.accuracy, 'o', alpha=0.7, label=model)
+    for model, runs in table.dropna(subset='accuracy').groupby('model', sort=False):
+        ax.plot(runs['training seconds'], runs.accuracy, 'o', alpha=0.7, label=model)
     ax.set(xscale='log', xlabel='training seconds', ylabel='validation accuracy', title='accuracy against time')
     if ax.lines: ax.legend()
     plt.close(figure) # it is shown once, as the value of its cell

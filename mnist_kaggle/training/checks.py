@@ -28,7 +28,8 @@ def check_pairs(
     loss, others, both = loss_func(trial, targets), loss_func(trial, targets.roll(1)), loss_func(trial.roll(1, 0), targets.roll(1))
     if loss.shape != (): raise ShapeError(f'the loss has the shape {list(loss.shape)}, and should be one number.')
     if torch.isclose(loss, others, rtol=1e-5) or not torch.isclose(loss, both, rtol=1e-4):
-        raise ShapeError(f'the loss does not compare each prediction with its own target: are {list(preds.shape)} and {[b]} broadcast to {[b, b]}?')
+        raise ShapeError(f'the loss does not compare each prediction with its own target: are {list(preds.shape)} and {[b]} broadcast to '
+            f'{[b, b]}?')
 
 # %% ../../nbs/18_training.checks.ipynb #676dbb9a
 def check_loss(
@@ -38,7 +39,8 @@ def check_loss(
 ) -> None:
     "A `ShapeError` unless there is a prediction for each target, and the loss compares each with its own and gives one number."
     if yb.shape != (len(preds),): raise ShapeError(f'targets have the shape {list(yb.shape)}, where [{len(preds)}] belongs.')
-    if preds.dim() != 2 or preds.shape[1] not in (1, 10): raise ShapeError(f'predictions have the shape {list(preds.shape)}, where [{len(yb)}, 10] or [{len(yb)}, 1] belongs.')
+    if preds.dim() != 2 or preds.shape[1] not in (1, 10):
+        raise ShapeError(f'predictions have the shape {list(preds.shape)}, where [{len(yb)}, 10] or [{len(yb)}, 1] belongs.')
     with torch.no_grad():
         if len(yb) > 1: check_pairs(loss_func, preds, len(yb))
 
@@ -55,7 +57,8 @@ def check_fresh(
     for (name, value), expected in zip(net.state_dict().items(), fresh.state_dict().values(), strict=True):
         if name.endswith(('.mean', '.std')): continue
         if not torch.equal(value.cpu(), expected.cpu()):
-            raise NotFreshError(f'{name} is not as its seed makes it: this net has been trained before. Make a new one, as `get_learner` does.')
+            raise NotFreshError(f'{name} is not as its seed makes it: this net has been trained before. Make a new one, as `get_learner` '
+                'does.')
 
 # %% ../../nbs/18_training.checks.ipynb #5375f833
 class TrainingError(RuntimeError):
@@ -84,8 +87,10 @@ class WatchTraining(Callback):
     def after_epoch(self):
         if not self.fitting: return
         if not torch.isfinite(self.total):
-            raise TrainingError(f'the loss is {self.total.item()} in epoch {self.epoch} (the first is 0). Most likely the learning rate is too high: try a tenth of {self.largest_lr:.3g}.')
+            raise TrainingError(f'the loss is {self.total.item()} in epoch {self.epoch} (the first is 0). Most likely the learning rate is '
+                f'too high: try a tenth of {self.largest_lr:.3g}.')
         self.constant = self.constant + 1 if len(self.classes) == 1 else 0
         if self.constant == max(self.patience, self.n_epoch // 2) or self.constant and self.epoch == self.n_epoch - 1:
             raise TrainingError(f'in epoch {self.epoch} (the first is 0) the net takes every row for a {[*self.classes][0]}. '
-                                f'Most likely it is dead of a learning rate that is too high: try a tenth of {self.largest_lr:.3g}, the largest so far. Or it has hardly begun to learn: try more epochs.')
+                                f'Most likely it is dead of a learning rate that is too high: try a tenth of {self.largest_lr:.3g}, the '
+                                'largest so far. Or it has hardly begun to learn: try more epochs.')

@@ -42,7 +42,8 @@ def cuda_problem() -> str|None: # None where CUDA can be used
 def resolve_device(
     name: str = 'auto' # 'auto', 'cpu' or 'cuda'
 ) -> str: # 'cpu' or 'cuda'
-    "The device that is meant: for 'auto' CUDA where it can be used, else the CPU, which is printed; a `ValueError` for 'cuda' where it can't."
+    """The device that is meant: for 'auto' CUDA where it can be used, else the CPU, which is printed;
+    a `ValueError` for 'cuda' where it can't."""
     if name == 'cpu': return name
     problem = cuda_problem()
     if not problem:
@@ -80,7 +81,8 @@ def processor_name() -> str|None: # None where the system does not say
 # %% ../../nbs/37_training.device.ipynb #a6f78562
 def numeric_settings() -> dict[str, str]: # by name
     "Variables of the environment that change how torch's libraries add up."
-    return {name: value for name, value in sorted(os.environ.items()) if name.startswith(('MKL_', 'ONEDNN_', 'DNNL_', 'ATEN_', 'OMP_', 'CUBLAS_', 'NVIDIA_TF32'))}
+    return {name: value for name, value in sorted(os.environ.items())
+        if name.startswith(('MKL_', 'ONEDNN_', 'DNNL_', 'ATEN_', 'OMP_', 'CUBLAS_', 'NVIDIA_TF32'))}
 
 # %% ../../nbs/37_training.device.ipynb #a07d68aa
 def driver_version() -> str|None: # None where there is no NVIDIA driver
@@ -97,4 +99,5 @@ def bfloat16_problem(
         import torch
         return None if torch.cuda.get_device_capability() >= (8, 0) else f'{device_name("cuda")} has no units for it'
     path = Path('/proc/cpuinfo')
-    return None if path.exists() and re.search('amx_bf16|avx512_bf16', path.read_text()) else 'this CPU has no units for it, or does not say so'
+    return None if path.exists() and re.search('amx_bf16|avx512_bf16', path.read_text()) else ('this CPU has no units for it, or does not '
+        'say so')

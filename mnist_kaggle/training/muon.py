@@ -54,11 +54,13 @@ def Muon(
     sqr_mom: float = 0.99, # of Adam's squares
     eps: float = 1e-8 # of Adam
 ) -> Optimizer:
-    "An optimiser for `Learner`'s `opt_func`: Muon for all weights but the first and the last, Adam for these and for all that has one dimension. A `ValueError` where there are none between."
+    """An optimiser for `Learner`'s `opt_func`: Muon for all weights but the first and the last,
+    Adam for these and for all that has one dimension. A `ValueError` where there are none between."""
     params = list(params)
     weights = [p for group in params for p in ([group] if isinstance(group, Tensor) else group) if p.ndim > 1]
     hidden = {id(p) for p in weights[1:-1]}
-    if not hidden: raise ValueError(f'params hold {len(weights)} weights of two or more dimensions: Muon is for those between the first and the last.')
+    if not hidden:
+        raise ValueError(f'params hold {len(weights)} weights of two or more dimensions: Muon is for those between the first and the last.')
     def of(is_hidden, cb): return lambda p, **state: cb(p, **state) if (id(p) in hidden) == is_hidden else None
     adam = [partial(average_grad, dampening=True), average_sqr_grad, step_stat, scaled_adam_step]
     cbs = [of(True, cb) for cb in (average_grad, muon_step)] + [of(False, cb) for cb in adam]

@@ -21,9 +21,11 @@ def check_net_options(
 ) -> None:
     "A `ValueError` for what the recipe's net does not take."
     arch, net = recipe.arch, NETS[recipe.arch]
-    if recipe.norm and not net.norm: raise ValueError(f"norm goes with arch {', '.join(repr(a) for a in NETS if NETS[a].norm)}, not {arch!r}.")
+    if recipe.norm and not net.norm:
+        raise ValueError(f"norm goes with arch {', '.join(repr(a) for a in NETS if NETS[a].norm)}, not {arch!r}.")
     check_range(f'width of arch {arch!r}', recipe.width, int(net.width), 512 if net.width else 0)
-    if recipe.optimiser == 'muon' and not net.muon: raise ValueError(f"optimiser 'muon' is for the layers between first and last, and {arch!r} has none.")
+    if recipe.optimiser == 'muon' and not net.muon:
+        raise ValueError(f"optimiser 'muon' is for the layers between first and last, and {arch!r} has none.")
 
 # %% ../../nbs/15_training.recipes.ipynb #bfaa15dc
 @dataclass(frozen=True)
@@ -48,7 +50,8 @@ class Recipe:
 
     def __post_init__(self):
         for field in fields(self): check_field(field.name, field.type, getattr(self, field.name))
-        for name, upper in (('epochs', 100_000), ('batch_size', 100_000), ('threads', 1024)): check_range(name, getattr(self, name), 1, upper)
+        for name, upper in (('epochs', 100_000), ('batch_size', 100_000), ('threads', 1024)):
+            check_range(name, getattr(self, name), 1, upper)
         check_range('tta', self.tta, 0, 1000)
         check_range('seed', self.seed, 0, 2**32 - 1)
         if not 0 < self.lr < float('inf'): raise ValueError(f'lr must be above 0 and finite, not {self.lr}.')
