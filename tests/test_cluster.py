@@ -14,7 +14,8 @@ from sweeping import PATIENTLY, kernels, leftovers, runs_in, wait_until
 from mnist_kaggle.data.digits import read_data
 from mnist_kaggle.runs.verify import verify
 from mnist_kaggle.sweeps import cluster
-from mnist_kaggle.sweeps.cluster import PATIENCE, data_folder, remote_client, worker_device, worker_environments
+from mnist_kaggle.sweeps.cluster import PATIENCE, remote_client, worker_device, worker_environments
+from mnist_kaggle.sweeps.transfer import data_folder
 from mnist_kaggle.sweeps.jobs import SweepError
 
 

@@ -1,5 +1,4 @@
 "Ensembles of runs: which go together, and that what was changed is found."
-import json
 import shutil
 from pathlib import Path
 

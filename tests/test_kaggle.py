@@ -217,7 +217,7 @@ def test_a_score_outside_of_the_interval_is_an_alarm(kaggle, ask, run, score, is
     kaggle.score = score
     for command in (('submit', run), ('scores',)):
         result = ask(*command)
-        assert result.returncode == 0 and ('outside of what was to be expected' in result.stdout) == is_alarm and score in result.stdout
+        assert result.returncode == 0 and ('outside of its prediction interval' in result.stdout) == is_alarm and score in result.stdout
 
 
 def test_a_refused_submission(kaggle, ask, run):
@@ -310,7 +310,7 @@ def test_the_alarm_is_red(kaggle, surroundings, run, tmp_path):
     with contextlib.suppress(OSError): # the end of a terminal
         while part := os.read(terminal, 2**16): text += part
     os.close(terminal)
-    assert process.wait() == 0 and b'\x1b[31m' in text and text.index(b'\x1b[31m') < text.index(b'outside of what was to be expected')
+    assert process.wait() == 0 and b'\x1b[31m' in text and text.index(b'\x1b[31m') < text.index(b'outside of its prediction interval')
 
 
 def test_scores_without_anything(kaggle, ask): assert 'There is no run in runs' in ask('scores').stdout

@@ -19,7 +19,7 @@ from mnist_kaggle.data.digits import read_data
 from mnist_kaggle.data.places import find_data
 from mnist_kaggle.results.evaluation import get_logits, predict
 from mnist_kaggle.runs import kernel
-from mnist_kaggle.runs.naming import PIPELINE, notebook_sha256
+from mnist_kaggle.runs.naming import PIPELINE
 from mnist_kaggle.runs.record import RecordError, load_run, read_record
 from mnist_kaggle.runs.staging import RunError
 from mnist_kaggle.training.device import bfloat16_problem, cuda_problem

@@ -5,19 +5,15 @@
 # %% auto #0
 __all__ = ['DEAF', 'LOCAL', 'SETTINGS', 'PATIENCE', 'visible_gpus', 'worker_environments', 'local_worker', 'local_client',
            'ask_scheduler', 'remote_client', 'identity', 'compare_identity', 'ask_workers', 'check_workers',
-           'worker_device', 'data_folder', 'has_data', 'look_for_data', 'keep_data', 'send_data']
+           'worker_device']
 
 # %% ../../nbs/51_sweeps.cluster.ipynb #03e88844
 import asyncio
 import contextlib
-import json
 import logging
 import os
-import platform
-import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 
@@ -25,9 +21,6 @@ import dask
 from dask.system import CPU_COUNT
 from distributed import Client, Nanny, Scheduler, Security, SpecCluster, rpc
 
-from ..data.cache import cache_folder
-from ..data.files import DataError, FILES, hash_file, read_file
-from ..data.writing import write_file
 from ..runs.naming import installation
 from ..runs.staging import scratch_folder
 from .jobs import SweepError
@@ -162,49 +155,3 @@ def worker_device(
         if name == 'cuda' or len(problems) < len(client.nthreads()):
             raise SweepError(f"The worker {address} can't use CUDA: {problem}. Name the device that all workers have by --device cpu, say.")
     return 'cpu' if problems else 'cuda'
-
-# %% ../../nbs/51_sweeps.cluster.ipynb #b6adc8fe
-def data_folder(
-    digests: dict[str, str] # sha256 of each data file
-) -> Path: # in this machine's cache; it need not exist
-    "Where a worker keeps data."
-    return cache_folder()/f'sent-{sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()[:16]}'
-
-# %% ../../nbs/51_sweeps.cluster.ipynb #41c84536
-def has_data(
-    digests: dict[str, str] # sha256 of each data file
-) -> bool:
-    "Whether data is in this machine's cache, and whole."
-    try: return {name: hash_file(data_folder(digests), name) for name in FILES} == digests
-    except (OSError, DataError): return False
-
-# %% ../../nbs/51_sweeps.cluster.ipynb #a7e7fd8f
-def look_for_data(
-    digests: dict[str, str] # sha256 of each data file
-) -> tuple[str, bool]: # the machine and the folder; whether it is there
-    "Which cache this worker has, and whether data is in it."
-    return f'{platform.node()}:{data_folder(digests)}', has_data(digests)
-
-# %% ../../nbs/51_sweeps.cluster.ipynb #2d3afac4
-def keep_data(
-    digests: dict[str, str], # sha256 of each data file
-    contents: dict[str, bytes] # by name, compressed by zlib
-) -> None:
-    "Put data into this machine's cache."
-    for name, content in contents.items(): write_file(data_folder(digests)/name, zlib.decompress(content))
-
-# %% ../../nbs/51_sweeps.cluster.ipynb #91104c96
-def send_data(
-    client: Client,
-    source: Path, # a folder or a zip
-    digests: dict[str, str] # sha256 of each data file
-) -> int: # bytes that were sent, for all workers together
-    "Send data to each cache that lacks it, by one of the workers that have this cache; a `SweepError` where it can't be kept there."
-    found = [(address, *answer) for address, answer in ask_workers(client, look_for_data, digests) if isinstance(answer, tuple)]
-    lacking = {cache: address for address, cache, has in found if not has}
-    if not lacking: return 0
-    contents = {name: zlib.compress(read_file(source, name), 1) for name in FILES}
-    for address, error in client.run(keep_data, digests, contents, workers=list(lacking.values()), on_error='return').items():
-        if isinstance(error, OSError):
-            raise SweepError(f"The worker {address} can't keep the data in its cache ({error}). Make room there.")
-    return sum(map(len, contents.values())) * len(lacking)

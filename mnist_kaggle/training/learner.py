@@ -10,7 +10,6 @@ import warnings
 from pathlib import Path
 
 import fastai.callback.progress
-import fastai.callback.schedule
 import torch
 import torch.nn.functional as F
 from fastai.learner import Learner
