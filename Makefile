@@ -1,35 +1,45 @@
 # make run    set up, then train all three models on the best data there is
-# make test   set up, then every notebook on the built-in sample, and pytest
+# make test   set up with the tools, then every notebook on the built-in sample, and pytest
+# make tools  set up with the tools: nbdev, JupyterLab, what tests need
 # make test-faults   set up, then kill, starve and damage runs, and write what came of it to docs/faults.md
 # make test-kaggle   set up Kaggle's versions too, then run every notebook as Kaggle does
 # make test-browser  set up, then run every notebook by hand in a browser
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+TOOLS := .venv/.tools
 KAGGLE_READY := .venv-kaggle/.ready
 NOTEBOOKS := $(sort $(wildcard nbs/*.ipynb))
 
-.PHONY: run test test-faults test-kaggle test-browser audit export check readme notebooks records bench bench-quick lock
+.PHONY: run tools test test-hostile test-faults test-kaggle test-browser audit export check readme notebooks records bench bench-quick lock
 
 run: $(READY)
 	$(BIN)/mnist_kaggle run --model all
 
-test: $(READY)
-	MNIST_KAGGLE_DATA=sample $(BIN)/nbdev-test --n-workers 2 --skip-file-re '^pipeline'
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests --ignore=tests/faults --ignore=tests/on_kaggle --ignore=tests/browser
+tools: $(TOOLS)
 
-test-faults: $(READY)
+test: $(TOOLS)
+	MNIST_KAGGLE_DATA=sample $(BIN)/nbdev-test --n-workers 2 --skip-file-re '^pipeline'
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal tests --ignore=tests/faults --ignore=tests/on_kaggle --ignore=tests/browser
+
+# A group of the tests in an environment that is against them.
+test-hostile: $(TOOLS)
+	mkdir -p "$${TMPDIR:-/tmp}/a place"
+	TMPDIR="$${TMPDIR:-/tmp}/a place" MNIST_KAGGLE_DATA=nowhere KAGGLE_USERNAME=nobody KAGGLE_KEY=none KAGGLE_KERNEL_RUN_TYPE=Batch OMP_NUM_THREADS=4 LC_ALL=C \
+	  $(BIN)/python -m pytest -q -n 2 --dist worksteal tests/test_finding_data.py tests/test_ensemble.py tests/test_kaggle.py
+
+test-faults: $(TOOLS)
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal tests/faults --table=docs/faults.md
 
-test-kaggle: $(READY) $(KAGGLE_READY)
+test-kaggle: $(TOOLS) $(KAGGLE_READY)
 	$(BIN)/python -m pytest -q -n 2 tests/on_kaggle
 
-test-browser: $(READY)
+test-browser: $(TOOLS)
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal tests/browser
 
 # Known weaknesses of the pinned packages. Fails, too, where the database can't be reached: not asked is not audited.
-audit: $(READY)
-	$(BIN)/pip-audit --strict --disable-pip --require-hashes -r requirements.lock
+audit: $(TOOLS)
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes -r requirements-test.lock
 
 $(READY): requirements.lock settings.ini setup.py pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.12, say")'
@@ -38,30 +48,36 @@ $(READY): requirements.lock settings.ini setup.py pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	touch $@
 
+# What running needs, and what testing adds to it.
+$(TOOLS): $(READY) requirements-test.lock
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements-test.lock
+	touch $@
+
 $(KAGGLE_READY): tests/on_kaggle/requirements.lock
 	$(PYTHON) -m venv .venv-kaggle
 	.venv-kaggle/bin/python -m pip install --quiet --require-hashes -r tests/on_kaggle/requirements.lock
 	touch $@
 
 # From the notebooks: the modules, clean notebooks, README.md.
-export: $(READY)
+export: $(TOOLS)
 	$(BIN)/nbdev-export
 	$(BIN)/nbdev-clean
 	$(MAKE) readme
 
-readme: $(READY)
+readme: $(TOOLS)
 	rm -rf docs/pictures
 	$(BIN)/jupyter nbconvert --log-level WARN --to markdown nbs/index.ipynb --output-dir . --output README --NbConvertApp.output_files_dir=docs/pictures \
 	  --TagRemovePreprocessor.enabled=True --TagRemovePreprocessor.remove_input_tags no-input
 
-# Fails where an export, a clean or a build of README.md would change anything.
+# Fails where an export, a clean or a build of README.md would change anything, or a notebook is past the bounds of its form.
 check: export
 	git diff --exit-code
 	test -z "$$(git status --porcelain)"
+	$(BIN)/python tests/measure_notebooks.py
 
 # Execute the notebooks in place, so that their outputs are current; this wants the competition's data.
-notebooks: $(READY)
-	$(BIN)/python -c 'from mnist_kaggle import data, files; import sys; sys.exit(len(data.read_data(files.find_data()).labels) != 42_000 and "Name the competition data in MNIST_KAGGLE_DATA.")'
+notebooks: $(TOOLS)
+	$(BIN)/python -c 'from mnist_kaggle import find_data, read_data; import sys; sys.exit(len(read_data(find_data()).labels) != 42_000 and "Name the competition data in MNIST_KAGGLE_DATA.")'
 	for notebook in $(NOTEBOOKS); do \
 	  echo $$notebook; $(BIN)/jupyter nbconvert --log-level WARN --to notebook --execute --inplace $$notebook || exit 1; \
 	done
@@ -71,17 +87,18 @@ notebooks: $(READY)
 	$(MAKE) export
 
 # The accuracies of the recipes and of the steps to them, by sweeps: an hour and a half on two cores; what was stopped goes on.
-records: $(READY)
+records: $(TOOLS)
 	$(BIN)/python benchmarks/records.py
 
 # About 25 minutes on two cores, which should have nothing else to do; bench-quick does each short thing once, and writes nothing.
-bench: $(READY)
+bench: $(TOOLS)
 	$(BIN)/python benchmarks/bench.py
 
-bench-quick: $(READY)
+bench-quick: $(TOOLS)
 	$(BIN)/python benchmarks/bench.py --quick
 
 # Choose the newest versions that settings.ini allows, and pin them; so too beside Kaggle's own.
-lock: $(READY)
-	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --extra dev -o requirements.lock pyproject.toml
+lock: $(TOOLS)
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --extra run -o requirements.lock pyproject.toml
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --extra run --extra test -c requirements.lock -o requirements-test.lock pyproject.toml
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes -o tests/on_kaggle/requirements.lock tests/on_kaggle/requirements.in

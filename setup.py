@@ -24,7 +24,7 @@ setup(
     packages=find_packages(include=[settings['lib_name'], settings['lib_name'] + '.*']),
     package_data={settings['lib_name']: ['*.ipynb']},
     install_requires=settings['requirements'].split(),
-    extras_require={'dev': settings['dev_requirements'].split()},
+    extras_require={extra: settings[f'{extra}_requirements'].split() for extra in ('run', 'test')},
     entry_points={'console_scripts': settings['console_scripts'].split()},
     zip_safe=False,
 )
