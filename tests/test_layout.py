@@ -60,3 +60,8 @@ def test_completion_shows_them_and_no_others():
 def test_importing_it_loads_nothing_large():
     program = "import sys, mnist_kaggle; dir(mnist_kaggle); print([name for name in ('numpy', 'torch', 'pandas', 'fastai', 'click') if name in sys.modules])"
     assert subprocess.run([sys.executable, '-c', program], capture_output=True, text=True, check=True).stdout.strip() == '[]'
+
+
+def test_a_learner_has_what_fastai_gives_to_one():
+    program = 'from mnist_kaggle import get_learner; from fastai.learner import Learner; print([name for name in ("lr_find", "fit_one_cycle", "no_bar") if not hasattr(Learner, name)])'
+    assert subprocess.run([sys.executable, '-W', 'ignore', '-c', program], capture_output=True, text=True, check=True).stdout.strip() == '[]'

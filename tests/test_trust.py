@@ -29,7 +29,9 @@ from mnist_kaggle.results.interval import prediction_interval
 from mnist_kaggle.results.submission import SubmissionError, check_submission, make_submission
 from mnist_kaggle.runs import kernel
 from mnist_kaggle.runs.naming import PIPELINE, library_sha256, notebook_sha256
-from mnist_kaggle.runs.record import RecordError, hash_results, read_record
+from mnist_kaggle.kaggle.submit import scores_table
+from mnist_kaggle.runs.listing import find_runs
+from mnist_kaggle.runs.record import RecordError, hash_results, load_run, read_record, record_sha256
 from mnist_kaggle.runs.run import find_complete, publish, run_once
 from mnist_kaggle.runs.staging import RunError
 from mnist_kaggle.runs.verify import verify
@@ -456,3 +458,26 @@ def test_a_changed_pipeline_is_another_run(tmp_path, monkeypatch):
     monkeypatch.setattr(kernel, 'PIPELINE', tmp_path/'changed.ipynb')
     record = execute({'model': 'linear', 'data': 'sample', 'epochs': 2}, tmp_path/'run')
     assert record['code']['notebook'] == notebook_sha256(tmp_path/'changed.ipynb') != notebook_sha256(PIPELINE)
+
+
+# Runs of version 0.1
+
+OLD = {'score_lower': 'least_score', 'score_upper': 'most_score', 'distribution_p': 'shares_p', 'split': 'rows'}
+
+
+def test_what_an_older_run_was_worth_is_still_listed(copy):
+    record = json.loads((copy/'run.json').read_text())
+    metrics, parameters = ({OLD.get(name, name): value for name, value in record[part].items()} for part in ('metrics', 'parameters'))
+    recipe = {'model': 'linear', 'head': 'logits', **{name: value for name, value in json.loads((copy/'recipe.json').read_text()).items() if name != 'arch'}}
+    (copy/'recipe.json').write_text(json.dumps(recipe))
+    parameters |= {'head': 'logits', 'loss': 'cross_entropy'} # which recipes no longer have
+    kept = {name: value for name, value in record.items() if name not in ('kind', 'sha256')}
+    old = kept | {'metrics': metrics, 'parameters': parameters, 'files': hash_results(copy)}
+    (copy/'run.json').write_text(json.dumps({**old, 'sha256': record_sha256(old)}))
+    note = {'ref': 1, 'status': 'complete', 'sent': '2026-01-01', 'public_score': '0.98000', 'error': None, 'least_score': 0.97, 'most_score': 0.99}
+    (copy/'submission.json').write_text(json.dumps(note))
+    table = scores_table(find_runs(copy.parent), [])
+    assert table.loc[0, ['accuracy', 'lower', 'upper', 'score']].tolist() == [*(record['metrics'][name] for name in ('valid_accuracy', 'score_lower', 'score_upper')), '0.98000']
+    with pytest.raises(RecordError, match='recipe.json is of another version'): load_run(copy)
+    result = CliRunner().invoke(cli, ['verify', str(copy)])
+    assert result.exit_code == 2 and 'made by version' in result.output

@@ -9,7 +9,8 @@ __all__ = ['set_up_torch', 'get_learner', 'train']
 import warnings
 from pathlib import Path
 
-import fastai.callback.progress
+import fastai.callback.progress # `no_bar`, for whoever has a learner; and so the next: `lr_find`, `fit_one_cycle`
+import fastai.callback.schedule
 import torch
 import torch.nn.functional as F
 from fastai.learner import Learner

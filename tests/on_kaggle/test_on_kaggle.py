@@ -42,11 +42,10 @@ def sample_contents():
     with zipfile.ZipFile(path) as archive: return {name: b''.join(archive.read(name).splitlines(keepends=True)[:rows[name] + 1]) for name in FILES}
 
 
-@pytest.fixture
-def session(tmp_path, sample_contents):
-    "A fresh session on Kaggle, with the competition and a wheel in its inputs: `session()` or `session('old')`."
-    def start(layout='new', name='session'):
-        folder = tmp_path/name
+@pytest.fixture(scope='module')
+def new_session(sample_contents):
+    "A fresh session on Kaggle in an empty folder, with the competition and a wheel in its inputs."
+    def start(folder, layout='new'):
         data, wheel = (folder/'input'/place for place in MOUNTS[layout])
         for place in (data, wheel, folder/'working', folder/'home'): place.mkdir(parents=True)
         for file, content in sample_contents.items(): (data/file).write_bytes(content)
@@ -57,6 +56,23 @@ def session(tmp_path, sample_contents):
         (folder/'python'/packages/'kaggle.pth').write_text(str(KAGGLES_PYTHON.parents[1]/packages))
         return folder
     return start
+
+
+@pytest.fixture
+def session(tmp_path, new_session):
+    "A fresh session: `session()` or `session('old')`."
+    return lambda layout='new', name='session': new_session(tmp_path/name, layout)
+
+
+@pytest.fixture(scope='module')
+def installed(tmp_path_factory, new_session):
+    "A session in which the first cell of all notebooks has installed the library."
+    folder = new_session(tmp_path_factory.mktemp('kaggle')/'session')
+    notebook = nbformat.read(ROOT/'nbs/pipeline.ipynb', 4)
+    notebook.cells = notebook.cells[:2]
+    result, _ = save_and_run_all(folder, nbformat.writes(notebook))
+    assert result.returncode == 0 and list((folder/'python').glob('lib/*/site-packages/mnist_kaggle')), result.stderr
+    return folder
 
 
 def save_and_run_all(folder, text):
@@ -79,8 +95,11 @@ def source_of(name): return (ROOT/'nbs'/f'{name}.ipynb').read_text()
 
 
 @pytest.mark.parametrize('name', NOTEBOOKS)
-def test_each_notebook_runs_by_itself(session, name):
-    result, files = save_and_run_all(session(), source_of(name))
+def test_each_notebook_runs_by_itself(installed, name):
+    for place in ('working', 'home'):
+        shutil.rmtree(installed/place)
+        (installed/place).mkdir()
+    result, files = save_and_run_all(installed, source_of(name))
     assert result.returncode == 0, result.stderr[-4000:]
     assert 'NO COMPETITION DATA' not in text_of(files)
 
