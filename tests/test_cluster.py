@@ -50,15 +50,15 @@ def wait_for_workers(address, n):
 def test_a_cluster_without_a_shared_disk(dask, start, small, tmp_path, environment):
     workers = [dask('worker', 'one'), dask('worker', 'two', threads=2)]
     wait_for_workers(dask.address, 2)
-    process = start('--model', 'linear', '--epochs', '1', '--seed', '0-3', '--scheduler', dask.address, data=small)
+    process = start('--model', 'linear', '--epochs', '500', '--seed', '0-3', '--scheduler', dask.address, data=small)
     wait_until(lambda: all(map(kernels, workers)))
     family = workers[0].children(recursive=True)
     assert set(kernels(workers[0])) < set(family)
     workers[0].kill()
     assert psutil.wait_procs(family, timeout=PATIENTLY)[1] == [] # kernels go with their worker, and what they are forked from
-    dask('worker', 'three', nanny=True) # with an empty cache, and in an environment of dask's making
-    wait_for_workers(dask.address, 2)
+    wait_until(lambda: kernels(workers[1])) # so that this one, too, is killed in a run
     workers[1].kill()
+    dask('worker', 'three', nanny=True) # with an empty cache, and in an environment of dask's making
     assert process.wait(PATIENTLY) == 0, process.stdout.read() + process.stderr.read()
     out, text = tmp_path/'runs', process.stdout.read()
     assert text.count('begun once more') >= 2 and len(runs_in(out)) == 4 and not leftovers(out)
