@@ -50,7 +50,7 @@ def wait_for_workers(address, n):
 def test_a_cluster_without_a_shared_disk(dask, start, small, tmp_path, environment):
     workers = [dask('worker', 'one'), dask('worker', 'two', threads=2)]
     wait_for_workers(dask.address, 2)
-    process = start('--model', 'linear', '--epochs', '500', '--seed', '0-3', '--scheduler', dask.address, data=small)
+    process = start('--model', 'linear', '--epochs', '2', '--seed', '0-3', '--scheduler', dask.address, data=small)
     wait_until(lambda: all(map(kernels, workers)))
     family = workers[0].children(recursive=True)
     assert set(kernels(workers[0])) < set(family)
