@@ -41,3 +41,11 @@ def test_no_output_is_lost(path):
 @pytest.mark.parametrize('source, found', [('x', True), ('plot_history(learn)', True), ('x = 1\nx.round(2)', False), ('pd.Series(x)', True), ('x;', False), ('train(learn)', False),
                                            ("f'{x}' if y else z", True), ('assert x', False), ('%matplotlib inline\nx', True)])
 def test_the_search_for_lost_outputs_finds(source, found): assert shows(source) == found
+
+
+@pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda path: path.stem)
+def test_links_lead_somewhere(path):
+    start = path.parents[1] if path.stem == 'index' else path.parent # the index is the README, one folder up
+    prose = '\n'.join(cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == 'markdown')
+    links = [link for link in re.findall(r'\]\(([^)#\s]+)\)', prose) if '://' not in link]
+    assert [link for link in links if not (start/link).exists()] == []
