@@ -57,10 +57,9 @@ def recorded_parameters(
     "The parameters to make a run again; a `RecordError` where this version of the library has others."
     recorded = record['parameters']
     known = {field.name for field in fields(Recipe)}
-    if set(recorded) != known | {'split'}:
-        raise RecordError("the run has parameters that this version of mnist_kaggle has not, or the other way round: "
-            f"{', '.join(sorted(set(recorded) ^ known - {'split'}))}. "
-                          f"It was made by version {record['versions'].get('mnist_kaggle')}.")
+    if other := sorted(set(recorded) ^ (known | {'split'})):
+        raise RecordError('the run has parameters that this version of mnist_kaggle has not, or the other way round: '
+                          f"{', '.join(other)}. It was made by version {record['versions'].get('mnist_kaggle')}.")
     if recorded['device'] == 'cuda' and cuda_problem(): recorded = {**recorded, 'device': 'cpu'}
     given = {name: value for name, value in recorded.items() if name != 'arch'} # which the model's name says
     return {**given, 'model': record['model'], 'data': data_parameter(source)}
