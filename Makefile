@@ -19,8 +19,8 @@ run: $(READY)
 tools: $(TOOLS)
 
 test: $(TOOLS)
-	MNIST_KAGGLE_DATA=sample $(BIN)/nbdev-test --n-workers 2 --skip-file-re '^pipeline'
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal tests --ignore=tests/faults --ignore=tests/on_kaggle --ignore=tests/browser
+	MNIST_KAGGLE_DATA=sample $(BIN)/nbdev-test --n-workers 3 --skip-file-re '^pipeline'
+	$(BIN)/python -m pytest -q -n 3 --dist worksteal tests --ignore=tests/faults --ignore=tests/on_kaggle --ignore=tests/browser
 
 # A group of the tests in an environment that is against them.
 test-hostile: $(TOOLS)
@@ -32,10 +32,10 @@ test-faults: $(TOOLS)
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal tests/faults --table=docs/faults.md
 
 test-kaggle: $(TOOLS) $(KAGGLE_READY)
-	$(BIN)/python -m pytest -q -n 2 tests/on_kaggle
+	$(BIN)/python -m pytest -q -n 3 tests/on_kaggle
 
 test-browser: $(TOOLS)
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal tests/browser
+	$(BIN)/python -m pytest -q -n 3 --dist worksteal tests/browser
 
 # Known weaknesses of the pinned packages. Fails, too, where the database can't be reached: not asked is not audited.
 audit: $(TOOLS)

@@ -65,3 +65,20 @@ def test_importing_it_loads_nothing_large():
 def test_a_learner_has_what_fastai_gives_to_one():
     program = 'from mnist_kaggle import get_learner; from fastai.learner import Learner; print([name for name in ("lr_find", "fit_one_cycle", "no_bar") if not hasattr(Learner, name)])'
     assert subprocess.run([sys.executable, '-W', 'ignore', '-c', program], capture_output=True, text=True, check=True).stdout.strip() == '[]'
+
+
+def test_a_net_is_added_in_one_cell_of_one_notebook():
+    "As a cell of 09_models.nets would: the function, and its row in the table. The recipes and the command's option know it then."
+    program = """if True:
+        from mnist_kaggle.models import nets
+        def tiny_net(outputs=10):
+            from torch import nn
+            return nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(784, outputs))
+        nets.tiny_net, nets.NETS['tiny'] = tiny_net, nets.Net('nets:tiny_net', muon=False)
+        from mnist_kaggle import Recipe
+        from mnist_kaggle.training.net import make_net
+        print(len(make_net(Recipe('tiny', epochs=1, lr=0.1))))
+        try: Recipe('tiny', epochs=1, lr=0.1, optimiser='muon')
+        except ValueError as error: print(error)"""
+    lines = subprocess.run([sys.executable, '-W', 'ignore', '-c', program], capture_output=True, text=True, check=True).stdout.splitlines()
+    assert lines[0] == '3' and "'tiny' has none" in lines[1]

@@ -380,7 +380,7 @@ def test_a_record_without_hashes(copy):
 
 def test_verify_different_for_a_reason(tmp_path, process):
     "Another set of vector instructions gives other weights, and the record names it."
-    made = process('run', '--data', 'sample', '--model', 'conv', '--epochs', '8', '--out', 'runs', cwd=tmp_path, ATEN_CPU_CAPABILITY='default')
+    made = process('run', '--data', 'sample', '--model', 'conv', '--epochs', '4', '--out', 'runs', cwd=tmp_path, ATEN_CPU_CAPABILITY='default')
     assert made.returncode == 0, made.stderr
     [run] = (tmp_path/'runs').iterdir()
     result = process('verify', run, cwd=tmp_path)
