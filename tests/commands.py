@@ -44,7 +44,7 @@ def become_command(arguments, environment, folder, output):
         runpy.run_path(str(QUICK/'sitecustomize.py'))
         server.SERVERS.clear() # its kernels have not run that
     sys.argv = ['mnist_kaggle', *arguments]
-    from mnist_kaggle.cli.main import main
+    from mnist_kaggle.cli.main import run_command as main
     try: main()
     except SystemExit as end: return end.code if isinstance(end.code, int) else int(bool(end.code))
     return 0

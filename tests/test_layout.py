@@ -9,7 +9,7 @@ import pytest
 import mnist_kaggle
 from mnist_kaggle.runs.naming import PACKAGE, modules
 
-FLOORS = [{'data', 'models'}, {'training', 'results'}, {'runs'}, {'kaggle', 'sweeps'}, {'cli'}]
+FLOORS = [{'data'}, {'models'}, {'training', 'results'}, {'runs'}, {'kaggle', 'sweeps'}, {'cli'}]
 FLOOR = {package: number for number, floor in enumerate(FLOORS) for package in floor}
 NAMES = {path.relative_to(PACKAGE).with_suffix('').as_posix().replace('/', '.'): path for path in modules()}
 

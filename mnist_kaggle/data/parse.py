@@ -41,6 +41,8 @@ def check_header(
     if not line.strip(): raise DataError(f'{where} is empty.')
     if name == 'test.csv' and found[0] == 'label':
         raise DataError(f"{where} has a label column, and a test file has none: is it train.csv?")
+    if found[0] in ('', '""', 'Unnamed: 0'):
+        raise DataError(f'{where} has an index column, as pandas writes it: write the file by `to_csv(path, index=False)`.')
     place = next((i for i, (a, b) in enumerate(zip(found, expected)) if a != b), min(len(found), len(expected)))
     got, wanted = [repr(names[place][:40]) if place < len(names) else 'nothing' for names in (found, expected)]
     raise DataError(f'{where}: the header has {got} as column {place + 1}, where {wanted} belongs.')

@@ -42,9 +42,10 @@ def sample_folder() -> Path:
 
 # %% ../../nbs/34_data.sample.ipynb #ef9c55a5
 def write_sample(
-    folder: Path # it is made where it is missing
+    folder: str|Path # it is made where it is missing
 ) -> Path: # the folder
     "Write the built-in sample's three CSVs, unless they are there and whole."
+    folder = Path(folder)
     names = [folder/name for name in FILES]
     if all(p.is_file() for p in names) and sha256(b''.join(p.read_bytes() for p in names)).hexdigest() == SAMPLE_SHA256:
         return folder

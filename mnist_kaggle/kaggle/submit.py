@@ -17,18 +17,16 @@ import pandas as pd
 from ..data.files import COMPETITION_SHA256
 from ..data.places import COMPETITION
 from ..data.writing import write_file
-from .client import KaggleError, kaggle_errors, wait_for
+from .client import KaggleError, PatientApi, kaggle_errors, wait_for
 from .download import alone_in
 from ..runs.listing import NOTE, read_note
 from ..runs.record import RecordError, read_record
 
-if TYPE_CHECKING:
-    from kaggle.api.kaggle_api_extended import KaggleApi
-    from kagglesdk.competitions.types.competition_api_service import ApiSubmission
+if TYPE_CHECKING: from kagglesdk.competitions.types.competition_api_service import ApiSubmission
 
 # %% ../../nbs/59_kaggle.submit.ipynb #c1118b86
 def check_run(
-    folder: Path, # of a run
+    folder: str|Path, # of a run
     data: str|None = None # a folder or Kaggle's zip; None searches
 ) -> dict: # the record
     "A `RecordError`, `DataError` or `SubmissionError` unless the run is whole, on the competition's data, and its submission fits."
@@ -36,7 +34,7 @@ def check_run(
     # with torch, which the other functions can do without
     from mnist_kaggle.results.submission import SubmissionError, check_submission, read_submission
     from mnist_kaggle.runs.verify import find_recorded_data
-    record = read_record(folder)
+    folder, record = Path(folder), read_record(folder)
     if record['data']['sha256'] != COMPETITION_SHA256:
         raise RecordError(f"{folder} is not for Kaggle: it was not made with the competition's data.")
     try: check_submission(read_submission(folder/'submission.csv'), read_data(find_recorded_data(record, data)))
@@ -60,7 +58,7 @@ def submission_tag(
 
 # %% ../../nbs/59_kaggle.submit.ipynb #95114665
 def list_submissions(
-    api: 'KaggleApi' # signed in
+    api: PatientApi # signed in
 ) -> list['ApiSubmission']: # the latest first
     "All submissions of this account to the competition."
     found, ask = {}, api.with_retry(api.competition_submissions)
@@ -82,7 +80,7 @@ def find_equal(
 
 # %% ../../nbs/59_kaggle.submit.ipynb #be4ade10
 def check_limit(
-    api: 'KaggleApi' # signed in
+    api: PatientApi # signed in
 ) -> None:
     "A `KaggleError` where no submission is left today; how many are left is printed."
     with kaggle_errors(): limits = api.competition_get_submission_limits(COMPETITION)
@@ -94,7 +92,7 @@ def check_limit(
 
 # %% ../../nbs/59_kaggle.submit.ipynb #798fb43f
 def send(
-    api: 'KaggleApi', # signed in
+    api: PatientApi, # signed in
     folder: Path, # of a run
     record: dict # its record
 ) -> int: # Kaggle's number for the submission
@@ -123,12 +121,13 @@ def write_note(
 
 # %% ../../nbs/59_kaggle.submit.ipynb #bda35a06
 def submit_run(
-    api: 'KaggleApi', # signed in
-    folder: Path, # of a run
+    api: PatientApi, # signed in
+    folder: str|Path, # of a run
     record: dict, # from `check_run`
     force: bool = False # send it even if an equal one was sent?
 ) -> dict: # the note of it
     "Send a run's submission, unless Kaggle has an equal one, which then takes its place."
+    folder = Path(folder)
     with alone_in(folder):
         equal = None if force else find_equal(list_submissions(api), record)
         if equal: print(f"An equal submission was sent before ({equal.description!r}): it is not sent again.")
@@ -141,7 +140,7 @@ def submit_run(
 
 # %% ../../nbs/59_kaggle.submit.ipynb #838e647d
 def wait_for_score(
-    api: 'KaggleApi', # signed in
+    api: PatientApi, # signed in
     folder: Path, # of a run that was sent
     record: dict, # its record
     ref: int, # Kaggle's number for the submission

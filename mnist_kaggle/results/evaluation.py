@@ -30,12 +30,14 @@ def mean_logits(
 # %% ../../nbs/21_results.evaluation.ipynb #d8a34fcc
 def get_logits(
     net: nn.Module, # from float [b, 1, 28, 28] to [b, 10]
-    images: np.ndarray, # uint8 [n, 784]
+    images: np.ndarray|Tensor, # see `as_pixels`
     tta: int = 0, # transformed copies of each image that are evaluated too
-    seed: int = 0 # of the transforms
+    seed: int = 0, # of the transforms
+    scale: int|None = None # see `as_pixels`
 ) -> Tensor: # float32 [n, 10], on the CPU
     "The logits of a net for images. Leaves the net in evaluation mode."
-    dataset, matrices = DigitDataset(images, device=next(net.parameters()).device), tta_matrices(tta, seed)
+    device = next(net.parameters()).device
+    dataset, matrices = DigitDataset(images, device=device, scale=scale), tta_matrices(tta, seed)
     net.eval()
     def ask(xb):
         copies = (warp(xb, matrix.expand(len(xb), 2, 3)) for matrix in matrices)
@@ -46,17 +48,21 @@ def get_logits(
 # %% ../../nbs/21_results.evaluation.ipynb #3c9dc9f1
 def predict(
     net: nn.Module, # from float [b, 1, 28, 28] to [b, 10]
-    images: np.ndarray # uint8 [n, 784]
+    images: np.ndarray|Tensor, # see `as_pixels`
+    scale: int|None = None # see `as_pixels`
 ) -> np.ndarray: # int64 [n], 0 to 9
     "The digit that a net takes each image for: the largest of its logits."
-    return get_logits(net, images).argmax(1).numpy()
+    return get_logits(net, images, scale=scale).argmax(1).numpy()
 
 # %% ../../nbs/21_results.evaluation.ipynb #6ae24123
 def confusion_matrix(
     labels: np.ndarray, # int [n], 0 to 9
     predicted: np.ndarray # int [n], 0 to 9
 ) -> pd.DataFrame: # counts [10, 10]: a row for each label, a column for each prediction
-    "How often each digit was taken for each."
+    "How often each digit was taken for each; a `ValueError` for anything but two rows of digits of the same length."
+    for name, values in (('labels', labels), ('predicted', predicted)):
+        if values.shape != (len(labels),) or not np.isin(values, range(10)).all():
+            raise ValueError(f'{name} have the shape {list(values.shape)}, or are no digits: [{len(labels)}] whole numbers from 0 to 9 belong there.')
     counts = np.bincount(10*labels + predicted, minlength=100).reshape(10, 10)
     return pd.DataFrame(counts).rename_axis(index='label', columns='predicted')
 

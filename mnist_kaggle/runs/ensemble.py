@@ -122,13 +122,13 @@ def write_ensemble_record(
 
 # %% ../../nbs/47_runs.ensemble.ipynb #5218f2a9
 def make_ensemble(
-    folders: list[Path], # of runs
-    out: Path, # the folder for the ensemble's folder
+    folders: list[str|Path], # of runs
+    out: str|Path, # the folder for the ensemble's folder
     source: str|None = None, # the members' data; None searches
     top: int|None = None # so many were chosen from a sweep by their validation accuracy; None where they were not
 ) -> tuple[Path, pd.DataFrame]: # the ensemble's folder; from `members_table`
     "Average runs into a folder with a submission and a record."
-    watch, records = Stopwatch(), read_members(folders)
+    out, watch, records = Path(out), Stopwatch(), read_members(folders)
     split = common_split(records)
     data = read_data(find_recorded_data(next(iter(records.values())), source))
     with staging_folder(out/'ensemble') as staging:

@@ -19,14 +19,14 @@ from .record import RecordError, read_record, rename
 NOTE = 'submission.json'
 
 def read_note(
-    folder: Path # of a run
+    folder: str|Path # of a run
 ) -> dict|None: # None where nothing was sent
     "What was written down; a `RecordError` where it can't be read."
-    try: note = rename(json.loads((folder/NOTE).read_text()))
+    try: note = rename(json.loads((Path(folder)/NOTE).read_text(encoding='utf-8')))
     except FileNotFoundError: return None
     except (ValueError, AttributeError): note = {} # no JSON, or no object
     if not {'ref', 'status', 'sent', 'public_score', 'error', 'score_lower', 'score_upper'} <= set(note):
-        raise RecordError(f'{folder/NOTE} is damaged. Delete it: `mnist_kaggle scores` asks Kaggle again.')
+        raise RecordError(f'{Path(folder)/NOTE} is damaged. Delete it: `mnist_kaggle scores` asks Kaggle again.')
     return note
 
 # %% ../../nbs/44_runs.listing.ipynb #f83b527f
@@ -43,11 +43,11 @@ def find_alarm(
 
 # %% ../../nbs/44_runs.listing.ipynb #452dae9f
 def find_runs(
-    out: Path # the folder for the runs' folders
+    out: str|Path # the folder for the runs' folders
 ) -> dict[Path, dict]: # records by folder
     "The complete runs in a folder; what is damaged is named and passed over."
     records = {}
-    for path in sorted(out.glob('[!.]*/run.json')): # a hidden one is unfinished
+    for path in sorted(Path(out).glob('[!.]*/run.json')): # a hidden one is unfinished
         try: records[path.parent], _ = read_record(path.parent), read_note(path.parent)
         except RecordError as error: print(f'Passed over: {error}')
     return records

@@ -19,11 +19,11 @@ from .record import RecordError, read_record
 
 # %% ../../nbs/46_runs.members.ipynb #fe9072ff
 def read_members(
-    folders: list[Path] # of runs
+    folders: list[str|Path] # of runs
 ) -> dict[Path, dict]: # records, in the order of the runs' names
     """The records of runs; a `RecordError` names one that is incomplete, was changed, is an ensemble itself or is named twice,
     and where there are not two."""
-    records = {folder: read_record(folder) for folder in sorted(folders, key=lambda folder: (folder.resolve().name, str(folder)))}
+    records = {folder: read_record(folder) for folder in sorted(map(Path, folders), key=lambda folder: (folder.resolve().name, str(folder)))}
     results = [record['files']['logits.safetensors'] for record in records.values()]
     for (folder, record), result in zip(records.items(), results):
         if record['kind'] == 'ensemble': raise RecordError(f'{folder} is an ensemble: name its members instead.')
@@ -51,11 +51,11 @@ def common_split(
 
 # %% ../../nbs/46_runs.members.ipynb #e671372a
 def stored_logits(
-    folder: Path, # of a run
+    folder: str|Path, # of a run
     part: str # 'valid' or 'test'
 ) -> torch.Tensor: # float32 [n, 10]
     "Logits that a run has kept."
-    return load_file(folder/'logits.safetensors')[part]
+    return load_file(Path(folder)/'logits.safetensors')[part]
 
 # %% ../../nbs/46_runs.members.ipynb #b68beaa7
 def validation_logits(
@@ -93,10 +93,11 @@ def sweep_members(
 
 # %% ../../nbs/46_runs.members.ipynb #cc15e1bc
 def find_members(
-    folders: list[Path], # of runs and of sweeps
+    folders: list[str|Path], # of runs and of sweeps
     top: int|None = None # runs of a sweep, the best ones; None for all
 ) -> list[Path]: # of runs
     "The runs that are meant."
+    folders = list(map(Path, folders))
     runs = [run for folder in folders for run in ([folder] if (folder/'run.json').exists() else sweep_members(folder, top))]
-    if top and runs == list(folders): raise RecordError("--top chooses among the runs of a sweep: name a sweep's folder.")
+    if top and runs == folders: raise RecordError("--top chooses among the runs of a sweep: name a sweep's folder.")
     return runs

@@ -10,10 +10,10 @@ import json
 import os
 from pathlib import Path
 
-from ..data.writing import remove_unfinished
+from ..data.writing import flush, publish_file, remove_unfinished
 from .kernel import run_notebook
-from .record import RecordError, read_record
-from .staging import RunError, UNFINISHED, flush, staging_folder
+from .record import RecordError, read_record, seal_notebook
+from .staging import RunError, UNFINISHED, staging_folder
 
 # %% ../../nbs/43_runs.run.ipynb #51d90ca1
 def find_problem(
@@ -21,7 +21,7 @@ def find_problem(
 ) -> str|None:
     "Why what is in the folder is no complete run, if it is none."
     try:
-        counts = [cell['execution_count'] for cell in json.loads((staging/'pipeline.ipynb').read_text())['cells']
+        counts = [cell['execution_count'] for cell in json.loads((staging/'pipeline.ipynb').read_text(encoding='utf-8'))['cells']
             if cell['cell_type'] == 'code']
     except FileNotFoundError: return 'There is no notebook.'
     except (ValueError, KeyError, TypeError): return 'The notebook is damaged.'
@@ -57,6 +57,7 @@ def publish(
     folder: Path # its name
 ) -> dict: # the record
     "Give a run its name, unless an equal one has it by now."
+    seal_notebook(staging)
     flush(*staging.iterdir(), staging)
     while not find_complete(folder):
         try: staging.rename(folder)
@@ -88,16 +89,17 @@ def keep_failed(
         nbformat.write(cells, notebook)
         first = ', with the error first'
     except (OSError, nbformat.reader.NotJSONError): first = '' # on a full disk; the error is told all the same
-    os.replace(notebook, failed)
+    publish_file(notebook, failed)
     return f'The notebook, as far as it came{first}, is {failed}.'
 
 # %% ../../nbs/43_runs.run.ipynb #d561a3c2
 def execute(
     parameters: dict[str, object], # of the pipeline notebook
-    folder: Path, # of the run; it must not exist
+    folder: str|Path, # of the run; it must not exist
     minutes: float|None = None # time limit; None for none
 ) -> dict: # the record
     "Execute the pipeline notebook into a folder; a `RunError` says what went wrong, and where the notebook is."
+    folder = Path(folder)
     if folder.exists(): raise RunError(f'{folder} is there already. Delete it, or choose another folder.')
     with staging_folder(folder) as staging:
         try:
@@ -110,10 +112,11 @@ def execute(
 # %% ../../nbs/43_runs.run.ipynb #6bcadd4c
 def run_once(
     parameters: dict[str, object], # of the pipeline notebook
-    folder: Path, # of the run
+    folder: str|Path, # of the run
     minutes: float|None = None # time limit; None for none
 ) -> dict: # the record
     "Execute a run, unless its folder is there and complete."
+    folder = Path(folder)
     remove_unfinished(folder.parent, f'.*{UNFINISHED}')
     record = find_complete(folder)
     if not record: return execute(parameters, folder, minutes)

@@ -26,7 +26,7 @@ from jupyter_client.provisioning import LocalProvisioner
 # %% ../../nbs/41_runs.server.ipynb #e8a7383e
 SECRETS = ('KAGGLE_KEY', 'KAGGLE_USERNAME', 'KAGGLE_API_TOKEN')
 
-LIBC = ctypes.CDLL(None)
+LIBC = ctypes.CDLL(None) if sys.platform == 'linux' else None
 
 def end_with_parent(
     parent: int # process id
@@ -107,7 +107,7 @@ class KernelServer:
         self.lock = threading.Lock() # a worker may have several threads
         program = 'from mnist_kaggle.runs.server import serve_kernels; serve_kernels()'
         self.process = subprocess.Popen([sys.executable, '-P', '-c', program], env=environment, stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, text=True, start_new_session=True)
+                                        stdout=subprocess.PIPE, encoding='utf-8', start_new_session=True)
 
     def fork(self, **request) -> ForkedKernel:
         "Have a kernel forked, by the parameters of `become_kernel` but the last."

@@ -16,7 +16,7 @@ import numpy as np
 from ..data.files import DataError, data_sha256
 from ..data.places import data_parameter, given_data, places
 from ..results.submission import read_submission
-from .record import RecordError, read_record
+from .record import RecordError, check_notebook, read_record
 from .run import execute
 from .staging import RunError, scratch_folder
 from ..training.device import cuda_problem
@@ -57,9 +57,10 @@ def recorded_parameters(
     "The parameters to make a run again; a `RecordError` where this version of the library has others."
     recorded = record['parameters']
     known = {field.name for field in fields(Recipe)}
-    if other := sorted(set(recorded) ^ (known | {'split'})):
-        raise RecordError('the run has parameters that this version of mnist_kaggle has not, or the other way round: '
-                          f"{', '.join(other)}. It was made by version {record['versions'].get('mnist_kaggle')}.")
+    known = known | {'split'}
+    differing = [f"{words} {', '.join(sorted(names))}" for words, names in (('this version of mnist_kaggle has no parameter', set(recorded) - known),
+        ('the run has no parameter', known - set(recorded))) if names]
+    if differing: raise RecordError(f"{', and '.join(differing)}. The run was made by version {record['versions'].get('mnist_kaggle')}: install it.")
     if recorded['device'] == 'cuda' and cuda_problem(): recorded = {**recorded, 'device': 'cpu'}
     given = {name: value for name, value in recorded.items() if name != 'arch'} # which the model's name says
     return {**given, 'model': record['model'], 'data': data_parameter(source)}
@@ -120,7 +121,10 @@ def verify(
     data: str|None = None # a folder, Kaggle's zip, or the word 'sample'; None searches
 ) -> tuple[int, str]: # exit status; what was found
     "Compare a run with its record, then with the same run made again."
-    try: old = read_record(folder)
+    if not Path(folder).exists(): return 2, f'{folder} does not exist.'
+    try:
+        old = read_record(folder)
+        check_notebook(Path(folder))
     except RecordError as error: return 1, str(error)
     name = Path(folder).resolve().name
     try:

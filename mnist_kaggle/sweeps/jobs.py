@@ -14,8 +14,11 @@ import re
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
+import numpy as np
+
 from ..runs.naming import run_name
-from ..training.recipes import Recipe, get_recipe
+from ..data.split import split_rows
+from ..training.recipes import MODELS, Recipe, get_recipe
 
 # %% ../../nbs/49_sweeps.jobs.ipynb #62406644
 class SweepError(ValueError):
@@ -74,17 +77,19 @@ def combine(
 
 # %% ../../nbs/49_sweeps.jobs.ipynb #d3b83b0f
 def read_parameters(
-    path: Path # a CSV
+    path: str|Path # a CSV
 ) -> list[dict[str, object]]: # a row of parameters for each line; what is empty is left out
     "Rows of parameters from a CSV; a `SweepError` names the column or the row that is wrong."
-    try: header, *lines = csv.reader(path.read_text(encoding='utf-8-sig').splitlines(), strict=True)
+    path = Path(path)
+    try: lines = list(csv.reader(path.read_text(encoding='utf-8-sig').splitlines(), strict=True))
     except (OSError, ValueError, csv.Error) as error: raise SweepError(f"{path} can't be read as a CSV of parameters: {error}") from None
+    header, *lines = [line for line in lines if any(map(str.strip, line))] or [[]] # a spreadsheet leaves rows of commas behind
+    if not header: raise SweepError(f'{path} is empty: its first line names parameters, as model,seed,epochs, and each other line has their values.')
     names = [name.strip() for name in header]
     for name in names:
         if name not in KINDS:
             raise SweepError(f"{path} has the column {name!r}, and there is no such parameter; there are {', '.join(KINDS)}.")
         if names.count(name) > 1: raise SweepError(f'{path} has the column {name!r} twice.')
-    lines = [line for line in lines if line]
     if not lines: raise SweepError(f'{path} has no row below its header.')
     rows = []
     for number, cells in enumerate(lines, start=1):
@@ -103,25 +108,31 @@ class Job:
 
 # %% ../../nbs/49_sweeps.jobs.ipynb #91817037
 def make_job(
-    model: str = 'conv', # a recipe's name
+    model: str, # a recipe's name
     split: str = 'first80', # see `split_rows`
+    train_rows: int|None = None, # see `get_recipe`
     **changes: object # fields of `Recipe`; None leaves the recipe's own
 ) -> Job:
     "A job with a complete recipe; a `ValueError` or `TypeError` names what is wrong."
-    return Job(model, get_recipe(model, **changes), split)
+    return Job(model, get_recipe(model, train_rows, **changes), split)
 
 # %% ../../nbs/49_sweeps.jobs.ipynb #44e3fdf1
 def make_jobs(
-    parameters: list[dict[str, object]], # rows of parameters
-    where: str = 'combination' # how messages call a row
+    parameters: list[dict[str, object]], # rows of parameters; one without a model stands for each of `MODELS`
+    where: str = 'combination', # how messages call a row
+    labels: np.ndarray|None = None # int [n], of all labelled rows, for `suit_rows`; None leaves the recipes as they are
 ) -> list[Job]: # in the same order
     "A job for each row; a `SweepError` names the row that is wrong, or there twice."
-    seen = {}
+    seen, train_rows = {}, {}
     for number, row in enumerate(parameters, start=1):
-        try: job = make_job(**row)
+        split, models = row.get('split', 'first80'), [row['model']] if 'model' in row else MODELS
+        try:
+            if labels is not None and split not in train_rows: train_rows[split] = len(split_rows(labels, split)[0])
+            jobs = [make_job(**{**row, 'model': model, 'split': split, 'train_rows': train_rows.get(split)}) for model in models]
         except (ValueError, TypeError) as error: raise SweepError(f'{where} {number}: {error}') from None
-        if job in seen: raise SweepError(f'{where} {number} is the same run as {where} {seen[job]}: {row}.')
-        seen[job] = number
+        for job in jobs:
+            if job in seen: raise SweepError(f'{where} {number} is the same run as {where} {seen[job]}: {row}.')
+            seen[job] = number
     return list(seen)
 
 # %% ../../nbs/49_sweeps.jobs.ipynb #2cc6beab

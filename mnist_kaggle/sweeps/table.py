@@ -22,7 +22,7 @@ def run_seconds(
     folder: Path # of a complete run
 ) -> float|None: # None where the notebook is another by now, for it is no part of the record
     "How long a run's notebook took, as papermill has written into it."
-    try: return json.loads((folder/'pipeline.ipynb').read_text())['metadata']['papermill']['duration']
+    try: return json.loads((folder/'pipeline.ipynb').read_text(encoding='utf-8'))['metadata']['papermill']['duration']
     except (OSError, ValueError, KeyError, TypeError): return None
 
 # %% ../../nbs/55_sweeps.table.ipynb #abab086c

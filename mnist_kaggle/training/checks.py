@@ -69,23 +69,26 @@ class WatchTraining(Callback):
     "Check the loss's shapes in the first batch, and after each epoch that there is a loss and more than one answer."
     order = 30 # after what else is done with a prediction
     patience = 5 # epochs of one answer, at least
-    fitting = False
+    is_training = False # or is it a prediction, which has epochs too?
 
-    def before_fit(self): self.fitting, self.constant, self.largest_lr = True, 0, 0.
-    def after_fit(self): self.fitting = False # `get_preds` and `validate` have epochs too
-    def before_epoch(self): self.total, self.classes = 0., set()
+    def before_train(self):
+        self.is_training, self.total, self.classes = True, 0., set()
+        if self.epoch == 0: self.constant, self.largest_lr = 0, 0.
 
     def after_pred(self):
+        if not self.is_training: return
         if self.training and self.epoch == self.iter == 0: check_loss(self.loss_func, self.pred, *self.yb)
         watched = not self.training or not len(self.dls.valid_ds)
         if watched and self.pred.shape[1] > 1: self.classes.update(self.pred.argmax(1).tolist()) # one output has no classes
 
     def after_loss(self):
+        if not self.is_training: return
         self.total = self.total + self.loss.detach()
         if self.training: self.largest_lr = max(self.largest_lr, self.opt.hypers[-1]['lr'])
 
     def after_epoch(self):
-        if not self.fitting: return
+        if not self.is_training: return
+        self.is_training = False
         if not torch.isfinite(self.total):
             raise TrainingError(f'the loss is {self.total.item()} in epoch {self.epoch} (the first is 0). Most likely the learning rate is '
                 f'too high: try a tenth of {self.largest_lr:.3g}.')

@@ -75,7 +75,7 @@ def device_name(
 def processor_name() -> str|None: # None where the system does not say
     "What the CPU calls itself."
     path = Path('/proc/cpuinfo')
-    found = re.search(r'model name\s*: (.+)', path.read_text()) if path.exists() else None
+    found = re.search(r'model name\s*: (.+)', path.read_text(encoding='utf-8')) if path.exists() else None
     return found[1] if found else platform.processor() or None
 
 # %% ../../nbs/37_training.device.ipynb #a6f78562
@@ -88,7 +88,7 @@ def numeric_settings() -> dict[str, str]: # by name
 def driver_version() -> str|None: # None where there is no NVIDIA driver
     "What the NVIDIA driver says of its version."
     path = Path('/proc/driver/nvidia/version')
-    return path.read_text().splitlines()[0] if path.exists() else None
+    return path.read_text(encoding='utf-8').splitlines()[0] if path.exists() else None
 
 # %% ../../nbs/37_training.device.ipynb #29721f3b
 def bfloat16_problem(
@@ -99,5 +99,5 @@ def bfloat16_problem(
         import torch
         return None if torch.cuda.get_device_capability() >= (8, 0) else f'{device_name("cuda")} has no units for it'
     path = Path('/proc/cpuinfo')
-    return None if path.exists() and re.search('amx_bf16|avx512_bf16', path.read_text()) else ('this CPU has no units for it, or does not '
+    return None if path.exists() and re.search('amx_bf16|avx512_bf16', path.read_text(encoding='utf-8')) else ('this CPU has no units for it, or does not '
         'say so')

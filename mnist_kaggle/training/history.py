@@ -18,9 +18,8 @@ def get_history(
     learn: Learner # trained
 ) -> pd.DataFrame: # columns epoch, train_loss, valid_loss, accuracy, seconds
     "Losses, accuracy and time of each epoch; validation figures are missing where there were no such rows."
-    columns = list(learn.recorder.metric_names[1:-1])
-    history = pd.DataFrame(list(map(list, learn.recorder.values)), columns=columns, dtype=float)
-    return history.assign(seconds=learn.epoch_seconds).rename_axis('epoch').reset_index()
+    columns = [*learn.recorder.metric_names[1:-1], 'seconds']
+    return pd.DataFrame(learn.history.epochs, columns=columns, dtype=float).rename_axis('epoch').reset_index()
 
 # %% ../../nbs/20_training.history.ipynb #f2b58e06
 def plot_history(
@@ -30,7 +29,7 @@ def plot_history(
     import matplotlib.pyplot as plt
     history = get_history(learn).set_index('epoch')
     figure, axes = plt.subplots(1, 3, figsize=(10, 2.6), dpi=60, gridspec_kw={'wspace': 0.3})
-    axes[0].plot(learn.recorder.lrs)
+    axes[0].plot(learn.history.lrs)
     axes[0].set(xlabel='step', title='learning rate')
     axes[1].plot(history[['train_loss', 'valid_loss']], marker='.', label=['train_loss', 'valid_loss'])
     axes[1].legend()
