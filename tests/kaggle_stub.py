@@ -15,7 +15,7 @@ STATUS = {401: 'Unauthenticated', 403: RULES, 429: 'Too many requests'}
 
 class Refusal(Exception):
     "An answer with another status than 200."
-    def __init__(self, status, message=None): self.status, self.message = status, message or STATUS[status]
+    def __init__(self, status, message=None, **headers): self.status, self.message, self.headers = status, message or STATUS[status], headers
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -44,8 +44,10 @@ class Handler(BaseHTTPRequestHandler):
         try:
             if self.server.mode == 'unauthorised' or self.headers.get('Authorization') != KEY: raise Refusal(401)
             if self.server.mode == 'no JSON': return self.answer(200, b'<html>Please sign in to this network</html>', 'text/html')
+            self.server.be_busy(name)
             result = getattr(self.server, name)(request)
-        except Refusal as refusal: return self.answer(refusal.status, json.dumps({'code': refusal.status, 'message': refusal.message}).encode())
+        except Refusal as refusal:
+            return self.answer(refusal.status, json.dumps({'code': refusal.status, 'message': refusal.message}).encode(), **refusal.headers)
         if isinstance(result, str): return self.answer(302, b'', Location=result)
         self.answer(200, json.dumps(result).encode())
 
@@ -54,11 +56,24 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(500 if self.server.mode == 'upload fails' else 200, b'')
 
     def do_GET(self):
+        if '/kernels/logs/stream/' in self.path: return self.send_log()
         name = self.path.rpartition('/')[2]
         self.server.asked.append(f'GET {name}')
         if name.endswith('.zip'): return self.send_zip()
         content = None if self.server.mode == 'output fails' and name == 'submission.csv' else self.server.outputs.get(name)
         self.answer(404 if content is None else 200, content or b'', 'application/octet-stream')
+
+    def send_log(self):
+        "A notebook's log, as a stream of events; cut off in the middle the first time where the mode says so."
+        self.server.asked.append('log')
+        events = [{'stream_name': 'stdout', 'time': seconds, 'data': text} for seconds, text in ((0.5, 'Training on Tesla T4.\n'), (75.2, 'epoch 1\n'))]
+        cut = self.server.mode == 'log cut off' and self.server.asked.count('log') == 1
+        text = ''.join(f'data: {json.dumps(event)}\n\n' for event in (events[:1] if cut else events)) + ('' if cut else 'data: END_OF_LOG\n\n')
+        self.send_response(200)
+        for header, value in {'Content-Type': 'text/event-stream', 'Content-Length': len(text) + 100*cut}.items(): self.send_header(header, str(value))
+        self.end_headers()
+        self.wfile.write(text.encode())
+        if cut: self.close_connection = True
 
     def send_zip(self):
         "The competition's zip, or what follows a byte of it; cut off in the middle where the mode says so."
@@ -77,12 +92,14 @@ class Handler(BaseHTTPRequestHandler):
 
 class Kaggle(ThreadingHTTPServer):
     """The service. `mode` is 'fine', or one of: 'no rules', 'unauthorised', 'no JSON', 'cut off once', 'always cut off', 'upload fails', 'limit', 'refused',
-    'slow', 'never scored', 'lists nothing', 'kernel fails', 'no output', 'no competition', 'output fails'."""
+    'slow', 'never scored', 'lists nothing', 'kernel fails', 'no output', 'no competition', 'output fails', 'log cut off',
+    'status unknown', 'never ends', 'data set is made'. `busy` has the names of calls that are refused, once each, since Kaggle is asked too often."""
     daemon_threads = True
 
     def __init__(self, zip_bytes):
         super().__init__(('127.0.0.1', 0), Handler)
         self.zip, self.mode, self.score = zip_bytes, 'fine', '0.10000'
+        self.busy, self.retry_after = [], '1'
         self.run_kernel = None # from the notebook's text to the contents of the files that it leaves, by name
         self.asked, self.starts, self.submissions = [], [], []
         self.uploads, self.names, self.datasets, self.kernels, self.outputs = {}, {}, {}, {}, {}
@@ -95,6 +112,11 @@ class Kaggle(ThreadingHTTPServer):
         "What makes Kaggle's client talk to this server."
         return {'KAGGLE_API_ENVIRONMENT': 'LOCALHOST', 'KAGGLE_USERNAME': 'me', 'KAGGLE_KEY': 'secret', 'http_proxy': self.url, 'no_proxy': '', 'NO_PROXY': '',
                 'PYTHONPATH': str(QUICK)}
+
+    def be_busy(self, name):
+        if name not in self.busy: return
+        self.busy.remove(name)
+        raise Refusal(429, Retry_After=self.retry_after)
 
     def DownloadDataFiles(self, request):
         if self.mode == 'no rules': raise Refusal(403)
@@ -129,6 +151,7 @@ class Kaggle(ThreadingHTTPServer):
     def GetDatasetStatus(self, request):
         name = f"{request['ownerSlug']}/{request['datasetSlug']}"
         if name not in self.datasets: raise Refusal(404, f'{name} was not found')
+        if self.datasets[name].pop('being made', 0): raise Refusal(403, 'Permission was denied')
         return {'status': 'READY'}
 
     def StartBlobUpload(self, request):
@@ -138,6 +161,7 @@ class Kaggle(ThreadingHTTPServer):
     def CreateDataset(self, request):
         "Takes a data set without files, too."
         files = {file['token']: self.uploads[file['token']] for file in request.get('files', [])}
+        if f"{request['ownerSlug']}/{request['slug']}" in self.datasets: return {'status': 'error', 'error': f"The requested title \"{request['slug']}\" is already in use"}
         self.datasets[f"{request['ownerSlug']}/{request['slug']}"] = {**request, 'content': files}
         return {'status': 'ok', 'url': f"{self.url}/datasets/{request['slug']}", 'ref': request['slug']}
 
@@ -147,9 +171,10 @@ class Kaggle(ThreadingHTTPServer):
 
     def SaveKernel(self, request):
         "A new version; what it leaves is there when it has run."
-        kernel = self.kernels.setdefault(request['slug'], {'versions': [], 'polls': 0})
+        kernel = self.kernels.setdefault(request['slug'], {'versions': [], 'sessions': []})
         kernel['versions'].append(request)
-        kernel.update(polls=0, outputs=self.run_kernel(request['text']) if self.run_kernel else {}, failed=self.mode == 'kernel fails')
+        kernel['sessions'].append({'polls': 0, 'failed': self.mode == 'kernel fails'})
+        kernel['outputs'] = self.run_kernel(request['text']) if self.run_kernel else {}
         invalid = {'invalidCompetitionSources': ['digit-recognizer']} if self.mode == 'no competition' else {}
         return {'ref': '/code/' + request['slug'], 'url': f"https://www.kaggle.com/code/{request['slug']}", 'versionNumber': len(kernel['versions']), **invalid}
 
@@ -158,12 +183,18 @@ class Kaggle(ThreadingHTTPServer):
         if name not in self.kernels: raise Refusal(403, "Permission 'kernels.get' was denied")
         return self.kernels[name]
 
+    def GetKernel(self, request): return {'metadata': {'currentVersionNumber': len(self.find_kernel(request)['versions'])}, 'blob': {}}
+
     def GetKernelSessionStatus(self, request):
-        "Running for two polls."
-        kernel = self.find_kernel(request)
-        kernel['polls'] += 1
-        if kernel['polls'] <= 2: return {'status': 'RUNNING'}
-        return {'status': 'ERROR', 'failureMessage': 'Your notebook tried to allocate more memory than is available.'} if kernel['failed'] else {'status': 'COMPLETE'}
+        "Of a version, by its label; running for two polls. Without a label the session before, for as long as the new one has not been asked about."
+        sessions, label = self.find_kernel(request)['sessions'], request.get('versionLabel', '')
+        if self.mode == 'status unknown' or label.startswith('v') and int(label[1:]) > len(sessions): raise Refusal(404, 'There is no such session')
+        session = sessions[int(label[1:]) - 1] if label else sessions[max(0, len(sessions) - 2)]
+        session['polls'] += 1
+        if session['polls'] <= 2 or self.mode == 'never ends': return {'status': 'RUNNING'}
+        return {'status': 'ERROR', 'failureMessage': 'Your notebook tried to allocate more memory than is available.'} if session['failed'] else {'status': 'COMPLETE'}
+
+    def GetAcceleratorQuotaStatistics(self, request): return {'gpuQuota': {'timeUsed': '16200s', 'totalTimeAllowed': '108000s'}}
 
     def ListKernelSessionOutput(self, request):
         if self.mode == 'no output': raise Refusal(404, 'There is no output')

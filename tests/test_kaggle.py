@@ -359,7 +359,7 @@ def test_there_and_back(kaggle, ask, run, kernels_run, tmp_path):
     assert result.returncode == 0, result.stdout + result.stderr
     fetched = the_run(tmp_path)
     assert fetched.name == run.name and str(fetched.relative_to(tmp_path)) in result.stdout and 'ready to be handed in' in result.stdout
-    assert sorted(path.name for path in fetched.iterdir()) == ['history.csv', 'kaggle.log', 'logits.safetensors', 'model.safetensors', 'pipeline.ipynb', 'recipe.json', 'run.json', 'submission.csv']
+    assert sorted(path.name for path in fetched.iterdir()) == ['history.csv', 'kaggle.log', 'logits.safetensors', 'model.safetensors', 'pipeline.ipynb', 'pipeline.sha256', 'recipe.json', 'run.json', 'submission.csv']
     assert 'Submit to Competition' in json.dumps(nbformat.read(fetched/'pipeline.ipynb', 4).cells)
     saved, = versions(kaggle)
     assert saved['isPrivate'] and not saved.get('enableInternet') and not saved.get('enableGpu') and saved['competitionDataSources'] == ['digit-recognizer']
@@ -398,7 +398,7 @@ def test_a_kernel_that_fails(kaggle, ask, run, tmp_path):
 def test_a_failure_whose_output_is_not_to_be_had(kaggle, ask, run):
     kaggle.mode = 'kernel fails'
     assert ask(*PUSH).returncode == 0
-    kaggle.kernels[next(iter(kaggle.kernels))]['polls'] = -2 # it goes on running for a while
+    kaggle.kernels[next(iter(kaggle.kernels))]['sessions'][0]['polls'] = -2 # it goes on running for a while
     kaggle.mode = 'no output'
     message = error_of(ask(*PUSH, '--follow'))
     assert 'allocate more memory' in message and 'There is no output' in message

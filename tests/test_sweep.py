@@ -34,7 +34,7 @@ def test_a_time_limit_that_can_not_be(tmp_path):
 
 
 @pytest.mark.parametrize('text, words', [
-    ('', ["can't be read"]), ('model,lr\nlinear,0.1,3\n', ['row 1', '3 cells']), ('model,seed,seed\nlinear,1,2\n', ['seed', 'twice']), ('model,lr\n', ['no row']), ('model,epoch\nlinear,3\n', ['epoch', 'epochs']), ('model,lr\nlinear,0.1\nlinear,x\n', ['row 2', 'lr']),
+    ('', ['is empty', 'model,seed,epochs']), (',,\n', ['is empty']), (' \n\n', ['is empty']), ('model,lr\nlinear,0.1,3\n', ['row 1', '3 cells']), ('model,seed,seed\nlinear,1,2\n', ['seed', 'twice']), ('model,lr\n', ['no row']), ('model,epoch\nlinear,3\n', ['epoch', 'epochs']), ('model,lr\nlinear,0.1\nlinear,x\n', ['row 2', 'lr']),
     ('model,lr\nlinear,0.1\nconv,0.1\nlinear,0.1\n', ['row 3', 'row 1']), ('model,lr\nlinear,0\n', ['row 1', 'lr']), ('model,seed\nlinear,-1\n', ['row 1', 'seed'])])
 def test_bad_table(tmp_path, text, words):
     table = tmp_path/'table.csv'

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
+from types import SimpleNamespace
 from running import execute, reseal
 from click.testing import CliRunner
 from fastai.learner import Learner
@@ -120,6 +121,9 @@ def test_a_net_that_was_trained_before(sample, tmp_path):
     learn = fit(LINEAR, sample, tmp_path)
     with pytest.raises(NotFreshError): train(learn, LINEAR)
     anew = Learner(learn.dls, learn.model, loss_func=F.cross_entropy, opt_func=SGD, path=tmp_path)
+    with pytest.raises(ValueError, match='not made by `get_learner`'): train(anew, LINEAR)
+    anew = get_learner(LINEAR, sample, path=tmp_path)
+    anew.model = learn.model
     with pytest.raises(NotFreshError): train(anew, LINEAR)
 
 
@@ -161,12 +165,14 @@ def test_a_net_that_says_one_digit_without_validation_rows(sample, tmp_path, mon
 
 def test_a_slow_start_is_no_failure(sample, tmp_path):
     watch = WatchTraining()
-    watch.epoch, watch.n_epoch, watch.total = 0, 10, torch.tensor(1.)
-    watch.before_fit()
-    for classes in ([4], [4], [4], [4], [4, 5], [4], [4], [4], [4]):
-        watch.classes = dict.fromkeys(classes)
+    watch.learn = SimpleNamespace(epoch=0, n_epoch=10)
+    def end_of_epoch(classes):
+        watch.before_train()
+        watch.total, watch.classes, watch.learn.epoch = torch.tensor(1.), set(classes), watch.learn.epoch + 1
         watch.after_epoch()
-    with pytest.raises(TrainingError): watch.after_epoch()
+    for classes in ([4], [4], [4], [4], [4, 5], [4], [4], [4], [4]): end_of_epoch(classes)
+    watch.learn.epoch = 8 # not the last
+    with pytest.raises(TrainingError): end_of_epoch([4])
 
 
 @pytest.mark.parametrize('right, wrong, words', [
@@ -245,7 +251,8 @@ BAD = {
     'doubled': (['ImageId,Label', *good(), good()[6]], 'id 7 is there 2 times'),
     'doubled in place of another': (['ImageId,Label', *good()[:7], good()[6], *good()[8:]], 'id 8 is missing'),
     'too many': (['ImageId,Label', *good(501)], 'id 501 does not belong there: 1 to 500 do'),
-    'out of order': (['ImageId,Label', *good()[:6], good()[7], good()[6], *good()[8:]], 'row 7 has id 8, where id 7 belongs'),
+    'from 0': (['ImageId,Label', *[f'{i},{line.partition(",")[2]}' for i, line in enumerate(good())]], 'the ids begin at 0'),
+    'with an index': ([',ImageId,Label', *(f'{i},{line}' for i, line in enumerate(good()))], 'index column'),
     'float': (['ImageId,Label', *good()[:6], '7,9.0', *good()[7:]], "line 8, column Label: '9.0' is not a whole number from 0 to 9"),
     'ten': (['ImageId,Label', *good()[:6], '7,10', *good()[7:]], "line 8, column Label: '10'"),
     'negative': (['ImageId,Label', *good()[:6], '7,-1', *good()[7:]], "line 8, column Label: '-1'"),
@@ -403,7 +410,8 @@ def test_verify_a_run_of_another_version(copy):
 
 def test_verify_of_no_run(tmp_path):
     status, words = verify(tmp_path/'nowhere')
-    assert status == 1 and 'there is no run.json' in words
+    assert status == 2 and 'does not exist' in words
+    assert verify(tmp_path)[0] == 1
 
 
 def test_a_run_that_was_made_meanwhile_is_taken(run, tmp_path, copy):
@@ -417,6 +425,7 @@ def test_all_is_flushed_before_the_name_is_given(tmp_path, monkeypatch, copy):
     monkeypatch.setattr(os, 'fsync', lambda descriptor: flushed.append(os.readlink(f'/proc/self/fd/{descriptor}')))
     staging, folder = copy.rename(tmp_path/'staging'), tmp_path/'run'
     publish(staging, folder)
+    del flushed[:2] # of the notebook's hash, as of any file that is written
     assert flushed == [*(str(staging/path.name) for path in folder.iterdir()), str(staging), str(tmp_path)]
 
 

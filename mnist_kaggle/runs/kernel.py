@@ -148,7 +148,8 @@ def run_notebook(
     it is a `KernelDied` where the kernel did."""
     check_tagged(PIPELINE)
     papermill = import_papermill()
-    paths = [str(path).replace('{', '{{').replace('}', '}}') for path in (PIPELINE, folder/'pipeline.ipynb')] # papermill formats them
+    # papermill formats them; and one that begins with a dash it takes for the terminal
+    paths = [str(path).replace('{', '{{').replace('}', '}}') for path in (PIPELINE, folder.resolve()/'pipeline.ipynb')]
     bar = {'desc': name, 'disable': not sys.stderr.isatty()}
     arguments = ['--log-level=ERROR', f'--IPKernelApp.exec_lines={RARE_COLLECTIONS}']
     with leashed_kernel(folder, minutes, find_server(parameters.get('device'))) as kernel:

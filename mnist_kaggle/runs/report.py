@@ -18,8 +18,8 @@ from tqdm import tqdm
 
 from ..data.writing import write_file
 from .listing import find_alarm, find_runs, read_note
-from .record import NOTEBOOK, RecordError, check_is_run, check_notebook, read_record
-from .run import find_problem
+from .record import RecordError, check_is_run, read_record
+from .run import NOTEBOOK, check_notebook, find_problem
 
 # %% ../../nbs/48_runs.report.ipynb #697f4692
 TEMPLATE = """{%- extends 'lab/index.html.j2' -%}

@@ -16,8 +16,8 @@ import numpy as np
 from ..data.files import DataError, data_sha256
 from ..data.places import data_parameter, given_data, places
 from ..results.submission import read_submission
-from .record import RecordError, check_notebook, read_record
-from .run import execute
+from .record import RecordError, read_record
+from .run import check_notebook, execute
 from .staging import RunError, scratch_folder
 from ..training.device import cuda_problem
 from ..training.recipes import Recipe
