@@ -151,7 +151,9 @@ class Kaggle(ThreadingHTTPServer):
     def GetDatasetStatus(self, request):
         name = f"{request['ownerSlug']}/{request['datasetSlug']}"
         if name not in self.datasets: raise Refusal(404, f'{name} was not found')
-        if self.datasets[name].pop('being made', 0): raise Refusal(403, 'Permission was denied')
+        if self.datasets[name].get('being made', 0):
+            self.datasets[name]['being made'] -= 1
+            raise Refusal(403, 'Permission was denied')
         return {'status': 'READY'}
 
     def StartBlobUpload(self, request):

@@ -169,6 +169,41 @@ def test_zip_with_a_member_that_points_outside(small, tmp_path, member):
     refuse(path, 'outside.zip', 'points outside', repr(member))
 
 
+def test_files_that_were_packed_once_more_or_renamed(small, tmp_path):
+    expected = read_data(small).images
+    with zipfile.ZipFile(tmp_path/'deep.zip', 'w') as archive:
+        for name in LINES: archive.write(small/name, f'digit-recognizer/{name.title()}')
+        archive.writestr('__MACOSX/digit-recognizer/._train.csv', 'x')
+    assert (read_data(tmp_path/'deep.zip').images == expected).all()
+    (small/'train.csv').rename(small/'Train.CSV')
+    assert (read_data(small).images == expected).all()
+
+
+def test_what_is_there_instead_is_named(small, tmp_path):
+    (small/'train.csv').rename(small/'train.csv.gz')
+    refuse(small, 'lacks train.csv', 'train.csv.gz', 'Unpack')
+    path = zip_of(small, tmp_path/'twice.zip')
+    with zipfile.ZipFile(path, 'a') as archive:
+        for folder in ('a', 'b'): archive.writestr(f'{folder}/train.csv', 'x')
+    refuse(path, 'more than once', 'a/train.csv', 'b/train.csv')
+    (tmp_path/'empty').mkdir()
+    refuse(tmp_path/'empty', 'there is nothing')
+
+
+@pytest.mark.parametrize('name', ['train.csv', 'sample_submission.csv'])
+@pytest.mark.parametrize('column', ['', 'Unnamed: 0'])
+def test_an_index_column_is_called_that(small, name, column):
+    header, *rows = (small/name).read_text().splitlines()
+    (small/name).write_text('\n'.join([f'{column},{header}', *(f'{i},{row}' for i, row in enumerate(rows))]) + '\n')
+    refuse(small, name, 'index column', 'index=False')
+
+
+def test_ids_that_begin_at_0(small):
+    rows = ''.join(f'{i},0\n' for i in range(20))
+    (small/'sample_submission.csv').write_text('ImageId,Label\n' + rows)
+    refuse(small, 'sample_submission.csv', 'begin at 0')
+
+
 def test_path_that_does_not_exist(tmp_path):
     refuse(tmp_path/'nowhere', 'nowhere', 'does not exist')
 

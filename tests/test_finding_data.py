@@ -17,6 +17,7 @@ def places(small, tmp_path, monkeypatch):
     "Both mounts and the cache, none of them there yet, and a function that fills one."
     mounts = (tmp_path/'input/competitions/digit-recognizer', tmp_path/'input/digit-recognizer')
     monkeypatch.setattr(searched, 'MOUNTS', mounts)
+    monkeypatch.setattr(searched, 'INPUT', tmp_path/'input')
     monkeypatch.setattr(cache, 'user_cache_path', lambda name: tmp_path/'cache')
     places = {'new mount': mounts[0], 'old mount': mounts[1], 'cache': tmp_path/'cache/digit-recognizer'}
     return places, lambda name: shutil.copytree(small, places[name])
@@ -49,6 +50,26 @@ def test_an_incomplete_place_is_passed_over_aloud(places, capsys, name):
     if name == 'cache': shutil.rmtree(expected); expected = cache_folder()/'sample'
     assert find_data() == expected
     assert f'{places[name]} is passed over: it lacks test.csv' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('place', ['somebody/digit-recognizer', 'digit-recognizer/digit-recognizer', 'datasets/somebody/mnist/data', 'competitions/digit-recognizer/files'])
+@pytest.mark.parametrize('packed', [False, True])
+def test_a_competition_mounted_elsewhere(places, small, tmp_path, place, packed):
+    folder = tmp_path/'input'/place
+    other = tmp_path/'input/another-competition'
+    other.mkdir(parents=True)
+    for name in files.FILES: (other/name).write_text('id,label\n1,2\n') # it has the files' names, and other columns
+    (tmp_path/'input/notes.zip').write_bytes(b'no zip')
+    if packed: shutil.make_archive(folder, 'zip', small)
+    else: shutil.copytree(small, folder)
+    assert find_data() == find_data('competition') == (folder.with_suffix('.zip') if packed else folder)
+
+
+def test_the_sample_is_not_the_competition(places):
+    with pytest.raises(DataError, match='not found'): find_data('competition')
+    places, fill = places
+    fill('cache')
+    assert find_data('competition') == places['cache']
 
 
 def test_the_sample_is_the_last_place_and_said(places, capsys):

@@ -15,13 +15,18 @@ from pathlib import Path
 import nbformat
 import pytest
 from commands import QUICK
-from running import reseal
+from running import execute, reseal
 from safetensors.torch import load_file
 
 from mnist_kaggle.data.files import FILES
 from mnist_kaggle.data.writing import try_lock
-from mnist_kaggle.runs.naming import recorded_name
+from mnist_kaggle.kaggle import push
+from mnist_kaggle.kaggle.follow import check_sent
+from mnist_kaggle.runs import kernel
+from mnist_kaggle.runs.naming import PIPELINE, recorded_name
 from mnist_kaggle.runs.record import hash_results, read_record, save_logits
+from mnist_kaggle.runs.staging import RunError
+from mnist_kaggle.training.parameters import check_injected
 
 PROGRAM = Path(sys.executable).with_name('mnist_kaggle')
 CREDENTIALS = ('KAGGLE_USERNAME', 'KAGGLE_KEY')
@@ -445,6 +450,134 @@ def test_foreign_files_are_not_sent(kaggle, ask, run, tmp_path):
 @pytest.mark.parametrize('mistake, words', [(('--model', 'convnet'), 'convnet'), (('--split', 'first90'), 'first90'), (('--epochs', '0'), 'epochs'), (('--model', 'linear', '--optimiser', 'muon'), 'muon')])
 def test_what_can_not_run_is_not_pushed(kaggle, ask, mistake, words, tmp_path):
     assert words in error_of(ask('push', *mistake)) and kaggle.asked == [] and not (tmp_path/'runs').exists()
+
+
+# What people have met with on Kaggle
+
+def test_an_old_sessions_failure_is_not_the_new_ones(kaggle, ask, run, kernels_run, tmp_path):
+    "Asked without a version, this server answers with the session before."
+    shutil.rmtree(run)
+    kaggle.mode = 'kernel fails'
+    assert 'allocate more memory' in error_of(ask(*PUSH, '--follow'))
+    kaggle.mode = 'fine'
+    assert ask(*PUSH, '--follow').returncode == 0 and the_run(tmp_path)
+    assert 'it is not sent again' in ask(*PUSH).stdout and len(versions(kaggle)) == 2
+
+
+def test_nothing_is_sent_while_it_is_not_known_how_the_last_stands(kaggle, ask, run):
+    assert ask(*PUSH).returncode == 0
+    kaggle.mode = 'status unknown'
+    message = error_of(ask(*PUSH))
+    assert 'has version 1 of me/mnist-kaggle-linear' in message and '--force' in message and len(versions(kaggle)) == 1
+    assert ask(*PUSH, '--force').returncode == 0 and len(versions(kaggle)) == 2
+
+
+def test_what_runs_for_ever_is_fetched_as_far_as_it_is(kaggle, ask, run, tmp_path):
+    kaggle.mode, kaggle.run_kernel = 'never ends', lambda text: {'__notebook__.ipynb': nbformat.writes(nbformat.v4.new_notebook()).encode()}
+    message = error_of(ask(*PUSH, '--now'))
+    assert 'has not ended: Kaggle says RUNNING' in message and list((tmp_path/'runs').glob('*-failed.ipynb')) and list((tmp_path/'runs').glob('*-failed.log'))
+
+
+def test_now_of_what_has_ended_is_its_run(kaggle, ask, run, kernels_run, tmp_path):
+    shutil.rmtree(run)
+    assert ask(*PUSH).returncode == 0
+    kaggle.kernels[next(iter(kaggle.kernels))]['sessions'][0]['polls'] = 2
+    assert ask(*PUSH, '--now').returncode == 0 and the_run(tmp_path)
+
+
+def test_a_gpu_that_was_not_given(kaggle, ask, run, kernels_run, tmp_path):
+    shutil.rmtree(run)
+    result = ask(*PUSH[:-1], 'auto', '--follow')
+    assert result.returncode == 0 and '*** A GPU was asked for (NvidiaTeslaT4), and Kaggle gave none' in result.stdout and the_run(tmp_path)
+    assert 'Of 30 hours of GPU this week, 25.5 are left.' in result.stdout
+
+
+def test_hours_of_gpu_are_not_told_where_none_are_used(kaggle, ask, run):
+    assert 'hours of GPU' not in ask(*PUSH).stdout and 'GetAcceleratorQuotaStatistics' not in kaggle.asked
+
+
+@pytest.mark.parametrize('mode', ['fine', 'log cut off'])
+def test_the_log_is_shown_as_it_comes(kaggle, ask, run, kernels_run, mode):
+    shutil.rmtree(run)
+    kaggle.mode = mode
+    result = ask(*PUSH, '--follow')
+    assert result.returncode == 0 and result.stdout.count('  0:00 Training on Tesla T4.') == result.stdout.count('  1:15 epoch 1') == 1
+
+
+def test_a_pushed_run_without_the_competition_is_an_error(ask, run, environment, tmp_path):
+    assert ask(*PUSH, '--dry-run').returncode == 0
+    empty = {**environment, 'HOME': str(tmp_path/'empty'), 'XDG_CACHE_HOME': str(tmp_path/'empty/cache'), 'KAGGLE_KERNEL_RUN_TYPE': 'Batch'}
+    result = subprocess.run([PROGRAM.with_name('papermill'), tmp_path/'runs/push/notebook/pipeline.ipynb', '-', '--no-progress-bar'], cwd=tmp_path, env=empty, capture_output=True, text=True)
+    assert result.returncode != 0 and "The competition's files are not found. Attach the competition" in result.stderr and not (tmp_path/'run.json').exists()
+
+
+def test_a_run_of_other_data_is_not_fetched(run):
+    record = read_record(run)
+    with pytest.raises(RunError, match='not made with the competition'): check_sent({**record, 'data': {**record['data'], 'competition': False}}, {'model': 'linear', 'split': 'first80', 'epochs': 1})
+
+
+ASKED = ['GetKernel', 'GetDatasetStatus', 'CreateDataset', 'ListDatasetFiles', 'SaveKernel', 'GetKernelSessionStatus', 'ListKernelSessionOutput', 'ListSubmissions', 'GetSubmissionLimits', 'StartSubmissionUpload', 'CreateSubmission']
+
+def test_whatever_is_asked_too_often_is_waited_for(kaggle, ask, run, kernels_run, tmp_path):
+    shutil.rmtree(run)
+    kaggle.busy = list(ASKED)
+    pushed = ask(*PUSH, '--follow')
+    assert pushed.returncode == 0, pushed.stderr
+    sent = ask('submit', the_run(tmp_path))
+    assert sent.returncode == 0 and kaggle.busy == [] and (pushed.stdout + sent.stdout).count('asked too often: waiting for 1 seconds') >= len(ASKED) - 1 # one of them the client itself asks again
+    assert len(versions(kaggle)) == len(kaggle.submissions) == 1
+
+
+def test_a_wait_that_is_too_long_is_told(kaggle, ask, run):
+    kaggle.busy, kaggle.retry_after = ['GetKernel'], '3600'
+    assert 'asks to wait for 60 minutes' in error_of(ask(*PUSH))
+
+
+def test_a_data_set_that_is_still_being_made(kaggle, ask, run):
+    assert ask(*PUSH).returncode == 0
+    for dataset in kaggle.datasets.values(): dataset['being made'] = 2
+    kaggle.kernels.clear()
+    assert ask(*PUSH).returncode == 0 and kaggle.asked.count('CreateDataset') == 2 and len(versions(kaggle)) == 1
+
+
+@pytest.mark.parametrize('missing', CREDENTIALS)
+def test_one_variable_of_two(kaggle, ask, missing):
+    there, = set(CREDENTIALS) - {missing}
+    for command in (('data',), RUN): assert f'{there} is set, and {missing} is not' in error_of(ask(*command, without=[missing]))
+    assert kaggle.asked == []
+
+
+def test_which_of_two_credentials_counted(kaggle, ask, tmp_path):
+    (tmp_path/'home/.kaggle').mkdir()
+    (tmp_path/'home/.kaggle/kaggle.json').write_text('{"username": "somebody", "key": "else"}')
+    (tmp_path/'home/.kaggle/kaggle.json').chmod(0o600)
+    result = ask('data')
+    assert result.returncode == 0 and 'Signed in by KAGGLE_USERNAME and KAGGLE_KEY; there are KAGGLE_USERNAME and KAGGLE_KEY, ' in result.stdout
+
+
+def no_kernelspec(metadata): del metadata['kernelspec']
+def another_name(metadata): metadata['kernelspec']['name'] = 'conda-env-mine-py'
+def no_language(metadata): del metadata['kernelspec']['language']
+
+
+@pytest.mark.parametrize('change', [no_kernelspec, another_name, no_language])
+def test_metadata_as_an_editor_leaves_them(tmp_path, monkeypatch, change):
+    notebook = nbformat.read(PIPELINE, 4)
+    change(notebook.metadata)
+    (tmp_path/'other.ipynb').write_text(json.dumps(notebook), encoding='utf-8')
+    for module in (kernel, push): monkeypatch.setattr(module, 'PIPELINE', tmp_path/'other.ipynb')
+    assert json.loads(push.with_parameters({'model': 'linear'}))['metadata'] == {'kernelspec': {'name': 'python3', 'display_name': 'Python 3', 'language': 'python'}}
+    execute({'model': 'linear', 'data': 'sample', 'epochs': 1}, tmp_path/'run')
+
+
+def test_a_lost_tag(tmp_path, monkeypatch):
+    notebook = nbformat.read(PIPELINE, 4)
+    for cell in notebook.cells: cell.metadata.pop('tags', None)
+    (tmp_path/'other.ipynb').write_text(json.dumps(notebook), encoding='utf-8')
+    for module in (kernel, push): monkeypatch.setattr(module, 'PIPELINE', tmp_path/'other.ipynb')
+    for use in (lambda: push.with_parameters({'model': 'linear'}), lambda: execute({'model': 'linear', 'data': 'sample'}, tmp_path/'run')):
+        with pytest.raises(RunError, match='has no cells with the tag `parameters`'): use()
+    with pytest.raises(ValueError, match='no cell with the tag `parameters`'): check_injected(['# Parameters\nepochs = 1'])
 
 
 # Reports

@@ -13,6 +13,8 @@ from click.testing import CliRunner
 from sweeping import PATIENTLY, kernels, leftovers, runs_in, wait_until
 
 from mnist_kaggle.cli.main import cli
+from mnist_kaggle.cli.sweeps import plan_sweep
+from mnist_kaggle.data.writing import try_lock
 from mnist_kaggle.runs.record import read_record
 from mnist_kaggle.runs.server import KernelServer
 
@@ -42,6 +44,36 @@ def test_bad_table(tmp_path, text, words):
     result = CliRunner().invoke(cli, ['sweep', str(table), '--data', 'sample', '--out', str(tmp_path/'runs')])
     assert result.exit_code == 1 and all(word in result.output for word in ['table.csv', *words]), result.output
     assert not (tmp_path/'runs').exists()
+
+
+def test_a_table_as_a_spreadsheet_leaves_it(tmp_path):
+    table = tmp_path/'table.csv'
+    table.write_bytes(b'\xef\xbb\xbfmodel,seed,\r\n'.replace(b'seed,', b'seed') + b'linear,1\r\n,\r\n , \r\nconv,2\r\n,\r\n')
+    assert [(job.model, job.recipe.seed) for job in plan_sweep(table, {})] == [('linear', 1), ('conv', 2)]
+
+
+def test_a_row_without_a_model_is_each_of_the_three(tmp_path):
+    table = tmp_path/'table.csv'
+    table.write_text('seed,model\n1,\n2,conv_quick\n')
+    assert [(job.model, job.recipe.seed) for job in plan_sweep(table, {})] == [('linear', 1), ('two_layer', 1), ('conv', 1), ('conv_quick', 2)]
+    assert [job.model for job in plan_sweep(None, {'seed': '1'})] == ['linear', 'two_layer', 'conv']
+
+
+def test_two_sweeps_into_one_folder(command, tmp_path):
+    (tmp_path/'runs').mkdir()
+    lock = try_lock(tmp_path/'runs') # as another sweep has it
+    result = command('sweep', '--model', 'linear', '--epochs', '1', '--data', 'sample', cwd=tmp_path)
+    assert result.returncode == 1 and 'Another sweep writes its results into runs' in result.stderr and list((tmp_path/'runs').iterdir()) == []
+    os.close(lock)
+    assert command('sweep', '--model', 'linear', '--epochs', '1', '--data', 'sample', cwd=tmp_path).returncode == 0
+
+
+def test_ctrl_c_while_the_workers_start(start, tmp_path):
+    process = start('--model', 'linear', '--seed', '0-3')
+    spawned = [one for one in wait_until(lambda: [one for one in process.children(recursive=True) if 'spawn_main' in ' '.join(one.cmdline())])]
+    os.killpg(process.pid, signal.SIGINT) # as a terminal does
+    output, errors = process.communicate(timeout=PATIENTLY)
+    assert process.returncode == 130 and 'Traceback' not in errors and spawned and not leftovers(tmp_path/'runs'), errors
 
 
 def test_a_table_that_is_missing_or_has_company(tmp_path):

@@ -401,6 +401,27 @@ def test_verify_without_the_data(copy, small):
     assert status == 2 and "the run's data" in words and '--data' in words
 
 
+@pytest.mark.parametrize('lines, note', [
+    (['ImageId,Label', *good()[::-1]], 'another order'), (['"ImageId","Label"', *(','.join(f'"{cell}"' for cell in line.split(',')) for line in good())], 'quotes')])
+def test_check_takes_what_kaggle_takes(tmp_path, lines, note):
+    (tmp_path/'submission.csv').write_text('\n'.join(lines) + '\n')
+    result = CliRunner().invoke(cli, ['check', str(tmp_path/'submission.csv'), '--data', 'sample'])
+    assert result.exit_code == 0 and f'Note: ' in result.output and note in result.output, result.output
+
+
+def test_check_of_something_packed(tmp_path):
+    (tmp_path/'submission.csv').write_bytes(b'PK\x03\x04...')
+    result = CliRunner().invoke(cli, ['check', str(tmp_path/'submission.csv'), '--data', 'sample'])
+    assert result.exit_code == 1 and 'is packed' in result.output
+
+
+def test_verify_names_what_a_version_lacks(copy):
+    parameters = read_record(copy)['parameters']
+    reseal(copy, parameters={name: value for name, value in parameters.items() if name != 'precision'})
+    status, words = verify(copy)
+    assert status == 2 and 'the run has no parameter precision' in words and 'rows' not in words
+
+
 def test_verify_a_run_of_another_version(copy):
     parameters = read_record(copy)['parameters']
     reseal(copy, parameters={**parameters, 'momentum': 0.9})

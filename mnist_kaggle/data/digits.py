@@ -48,7 +48,8 @@ def as_rows(
 ) -> np.ndarray: # [n, 784]
     "Images as rows of pixels; a `ValueError` for another shape."
     for shape in ((784,), (28, 28), (1, 28, 28)):
-        if images.shape[-len(shape):] == shape and images.ndim <= len(shape) + 1: return images.reshape(-1, 784)
+        if images.shape[-len(shape):] != shape or images.ndim > len(shape) + 1: continue
+        return np.ascontiguousarray(images.reshape(-1, 784)) # a matrix product of another memory order rounds otherwise
     raise ValueError(f'images have the shape {list(images.shape)}, where [n, 784], [n, 28, 28], [n, 1, 28, 28] or one image belongs.')
 
 # %% ../../nbs/00_data.digits.ipynb #7500826e

@@ -101,9 +101,9 @@ class LogReader(threading.Thread):
             show_event(event)
 
     def run(self) -> None:
-        failures = 0
-        while hasattr(self.api, 'kernels_logs_stream') and failures < 10 and not self.ended.is_set():
-            before = self.shown
+        failures, last = 0, False
+        while hasattr(self.api, 'kernels_logs_stream') and failures < 10 and not last:
+            before, last = self.shown, self.ended.is_set()
             try:
                 with kaggle_errors(): return self.read()
             except KaggleError: failures = failures + 1 if self.shown == before else 0 # the session may not have begun

@@ -23,7 +23,7 @@ def class_means(
 ) -> np.ndarray: # float64 [10, 784]; NaN for a digit that is not there
     "The mean image of each digit."
     images = as_pixels(images, scale)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), np.errstate(invalid='ignore'):
         warnings.filterwarnings('ignore', 'Mean of empty slice')
         return np.stack([images[labels == digit].mean(0, dtype=np.float64) for digit in range(10)])
 
