@@ -9,6 +9,7 @@ __all__ = ['report', 'cli', 'run_command']
 import signal
 import sys
 import webbrowser
+from io import TextIOWrapper
 
 import click
 
@@ -39,9 +40,11 @@ for command in (run, check, verify, sweep, ensemble, data, submit, scores, push,
 
 # %% ../../nbs/69_cli.main.ipynb #d579f9e5
 def run_command() -> None:
-    "What the console script does. To be told to end, by whatever signal, is to end as by Ctrl-C: kernels and unfinished folders are cleared away."
+    """What the console script does. To be told to end, by whatever signal, is to end as by Ctrl-C:
+    kernels and unfinished folders are cleared away."""
     give_home()
-    for stream in (sys.stdout, sys.stderr): stream.reconfigure(errors='backslashreplace') # where the locale lacks a letter
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper): stream.reconfigure(errors='backslashreplace') # where the locale lacks a letter
     for number in (signal.SIGTERM, getattr(signal, 'SIGHUP', signal.SIGTERM)): # the second only where there are terminals
         if signal.getsignal(number) is not signal.SIG_IGN: # as `nohup` has it
             signal.signal(number, lambda number, frame: sys.exit(128 + number))

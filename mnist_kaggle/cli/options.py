@@ -77,7 +77,8 @@ def recipe_options(
 class RecipeCommand(click.Command):
     "A command with `recipe_options`, whose help has them in groups."
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        groups, known = {'Options': [], "Recipe (default: the model's own)": [], 'More of the recipe': []}, {field.name for field in fields(Recipe)}
+        groups, known = {'Options': [], "Recipe (default: the model's own)": [], 'More of the recipe': []}, {field.name
+            for field in fields(Recipe)}
         own, first, more = groups.values()
         for option in self.get_params(ctx):
             row = option.get_help_record(ctx)

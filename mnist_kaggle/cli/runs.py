@@ -50,7 +50,8 @@ def say_fate(
     "Say whether a run's submission can be handed in, and what is strange about it."
     fate = 'ready to be handed in' if record['data']['competition'] else "not for Kaggle, since the data is not the competition's"
     click.echo(f'{run/"submission.csv"} is {fate}.')
-    if problem := below_baseline(record['metrics']['valid_accuracy'], record['metrics'].get('baseline_accuracy')): click.echo(f'{run.name}: {problem}')
+    if problem := below_baseline(record['metrics']['valid_accuracy'], record['metrics'].get('baseline_accuracy')):
+        click.echo(f'{run.name}: {problem}')
     p = record['metrics']['distribution_p']
     if p is not None and p < UNLIKELY:
         click.echo(f'*** In {run.name} the class distribution on the test rows is unlikely (p = {p:.1e}): look at its notebook. ***')
@@ -101,7 +102,8 @@ def check(file, data):
     except (ValueError, OSError) as error: raise click.ClickException(f'{file}: {error}') from None
     what = 'can be handed in' if digits.sha256 == COMPETITION_SHA256 else f'fits the data in {source}, which is not the competition\'s'
     click.echo(f'{file} {what}: {len(submission):,} rows, each id once, digits for labels.')
-    if not submission.equals(found): click.echo('Note: its ids are in another order than those of the sample submission, which Kaggle takes, too.')
+    if not submission.equals(found):
+        click.echo('Note: its ids are in another order than those of the sample submission, which Kaggle takes, too.')
     if b'"' in file.read_bytes(): click.echo('Note: cells stand in quotes, which Kaggle takes, too.')
 
 # %% ../../nbs/66_cli.runs.ipynb #9c49018b

@@ -62,9 +62,11 @@ def check_floats(
         raise TypeError(f'images are {rows.dtype}: add scale=1 if their values go from 0 to 1, or scale=255 if they go from 0 to 255.')
     wrong = np.flatnonzero(~((rows >= 0) & (rows <= scale)).all(1)) # NaN is neither
     if len(wrong):
-        raise ValueError(f'image {wrong[0]} has values from {rows[wrong[0]].min():.4g} to {rows[wrong[0]].max():.4g}, and scale={scale} is for '
+        raise ValueError(f'image {wrong[0]} has values from {rows[wrong[0]].min():.4g} to {rows[wrong[0]].max():.4g}, and scale={scale} is '
+            'for '
             f'values from 0 to {scale}. Hand in pixels as they are, not standardised.')
-    if scale == 255 and rows.size and 0 < rows.max() <= 1: raise ValueError('no value is above 1: are these floats from 0 to 1? Then add scale=1.')
+    if scale == 255 and rows.size and 0 < rows.max() <= 1:
+        raise ValueError('no value is above 1: are these floats from 0 to 1? Then add scale=1.')
 
 # %% ../../nbs/00_data.digits.ipynb #38f89f3d
 def as_pixels(
@@ -75,12 +77,14 @@ def as_pixels(
     if hasattr(images, 'detach'): images = images.detach().cpu() # a tensor
     if hasattr(images, 'is_floating_point'): images = (images.float() if images.is_floating_point() else images).numpy()
     if not isinstance(images, np.ndarray):
-        raise TypeError(f"images are of type {type(images).__name__}: hand in an array or a tensor, as `frame.to_numpy('uint8')` of a frame.")
+        raise TypeError(f"images are of type {type(images).__name__}: hand in an array or a tensor, as `frame.to_numpy('uint8')` of a "
+            "frame.")
     rows = as_rows(images)
     if rows.dtype.kind == 'f':
         check_floats(rows, scale)
         return (rows / scale).astype(np.float32)
-    if rows.dtype != np.uint8: raise TypeError(f"images are {rows.dtype}: pixels from 0 to 255 are uint8, as `images.astype('uint8')` makes them.")
+    if rows.dtype != np.uint8:
+        raise TypeError(f"images are {rows.dtype}: pixels from 0 to 255 are uint8, as `images.astype('uint8')` makes them.")
     if scale not in (None, 255): raise ValueError(f'images are bytes, from 0 to 255: leave scale={scale} out.')
     return rows
 

@@ -72,7 +72,8 @@ def describe_lack(
     missing, names = missing_files(source), list_files(source)
     if not missing: return ''
     there = ', '.join(names[:6]) + (f' and {len(names) - 6} more' if len(names) > 6 else '') or 'nothing'
-    unpack = ' Unpack what is packed once more.' if any(name.lower().endswith(('.gz', '.zip', '.bz2', '.7z', '.xz')) for name in names) else ''
+    unpack = ' Unpack what is packed once more.' if any(name.lower().endswith(('.gz', '.zip', '.bz2', '.7z', '.xz'))
+        for name in names) else ''
     return f"lacks {' and '.join(missing)}; there is {there}.{unpack}"
 
 # %% ../../nbs/31_data.files.ipynb #397ba083

@@ -30,7 +30,8 @@ def say_once(
     print(line)
 
 # %% ../../nbs/30_data.writing.ipynb #dba76a4b
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EINVAL) # what file systems without locks answer; NFS the fourth
+# what file systems without locks answer; NFS the fourth
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EINVAL)
 
 def lock(
     descriptor: int, # of an open file or folder
@@ -43,7 +44,8 @@ def lock(
         except OSError as error:
             if error.errno not in NO_LOCKS: raise
             reason = error.strerror
-    say_once(f'Nothing can be locked here ({reason}), so no other program should work in the same folder. What a killed one left unfinished '
+    say_once(f'Nothing can be locked here ({reason}), so no other program should work in the same folder. What a killed one left '
+        'unfinished '
         'is cleared away after a week.')
     return False
 

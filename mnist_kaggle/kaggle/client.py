@@ -44,7 +44,8 @@ def find_credentials() -> list[str]: # variables' names and files' paths, in the
     "Where there is something to sign in to Kaggle with; whether it is valid, only Kaggle knows."
     variables, home = os.environ, Path('~/.kaggle').expanduser()
     config = home if home.exists() else Path(variables.get('XDG_CONFIG_HOME') or Path('~/.config').expanduser())/'kaggle'
-    files = [home/'access_token', home/'access_token.txt', Path(variables.get('KAGGLE_CONFIG_DIR') or config)/'kaggle.json', home/'credentials.json']
+    files = [home/'access_token', home/'access_token.txt', Path(variables.get('KAGGLE_CONFIG_DIR') or config)/'kaggle.json',
+        home/'credentials.json']
     token, txt, key, oauth = [str(file) if file.is_file() and file.stat().st_size else None for file in files]
     named = 'KAGGLE_USERNAME and KAGGLE_KEY' if variables.get('KAGGLE_USERNAME') and variables.get('KAGGLE_KEY') else None
     found = ['KAGGLE_API_TOKEN' if variables.get('KAGGLE_API_TOKEN') else None, token, txt, named, key, oauth]
@@ -125,7 +126,8 @@ def patiently(
             except requests.HTTPError as error:
                 if error.response is None or error.response.status_code != 429 or not left: raise
                 pause = Retry().parse_retry_after(error.response.headers.get('Retry-After', '30'))
-                if pause > MAX_PAUSE: raise KaggleError(f'Kaggle was asked too often. It asks to wait for {pause/60:.0f} minutes.') from None
+                if pause > MAX_PAUSE:
+                    raise KaggleError(f'Kaggle was asked too often. It asks to wait for {pause/60:.0f} minutes.') from None
                 print(f'Kaggle was asked too often: waiting for {pause:.0f} seconds, as it says.')
                 time.sleep(pause)
     return wait
@@ -158,7 +160,8 @@ def sign_in() -> PatientApi:
         if not on_kaggle(): raise
         raise KaggleError(f'The secrets of this notebook can\'t be had: {error}') from None # of whatever kind Kaggle's own module has
     for line in dict.fromkeys(said.getvalue().splitlines()): print(line, file=sys.stderr)
-    if len(found) > 1: print(f"Signed in by {credentials_used(found, str(api.config_values.get('auth_method')))}; there are {', '.join(found)}.")
+    if len(found) > 1:
+        print(f"Signed in by {credentials_used(found, str(api.config_values.get('auth_method')))}; there are {', '.join(found)}.")
     return PatientApi(api)
 
 # %% ../../nbs/57_kaggle.client.ipynb #795d4539

@@ -42,7 +42,8 @@ def check_sent(
     changes = {name: value for name, value in parameters.items() if name not in ('model', 'split')}
     train_rows = record['data']['rows']['train.csv'] - record['metrics']['valid_rows']
     sent = {**asdict(get_recipe(parameters['model'], train_rows, **changes)), 'split': parameters['split'], 'library': library_sha256()}
-    if not record['data']['competition']: raise RunError("The run on Kaggle was not made with the competition's data: send it again by --force.")
+    if not record['data']['competition']:
+        raise RunError("The run on Kaggle was not made with the competition's data: send it again by --force.")
     found = {**record['parameters'], 'library': record['code']['library']}
     for name, value in sent.items():
         if value != 'auto' and found.get(name) != value:

@@ -27,6 +27,7 @@ def other_machine(
     asked, given = machine(device), record['device']
     if not asked['enable_gpu']: return None
     if given['type'] == 'cpu':
-        return f"*** A GPU was asked for ({asked['machine_shape']}), and Kaggle gave none: the run was made on the CPU, {given.get('processor')}. ***"
+        return (f"*** A GPU was asked for ({asked['machine_shape']}), and Kaggle gave none: the run was made on the CPU, "
+            f"{given.get('processor')}. ***")
     if CARDS[asked['machine_shape']] in given['name']: return None
     return f"*** {asked['machine_shape']} was asked for, and Kaggle gave {given['name']}. ***"

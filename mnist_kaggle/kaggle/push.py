@@ -131,10 +131,12 @@ def push_notebook(
     about = json.loads((folder/'notebook/kernel-metadata.json').read_text(encoding='utf-8'))
     kernel, version = about['id'], kernel_version(api, about['id'])
     if version and not force:
-        answer = wait_for(lambda: kernel_status(api, kernel, version), lambda answer: answer is not None, 'waiting for Kaggle to say how it stands',
+        answer = wait_for(lambda: kernel_status(api, kernel, version), lambda answer: answer is not None,
+            'waiting for Kaggle to say how it stands',
             minutes)
         if answer is None:
-            raise KaggleError(f'Kaggle has version {version} of {kernel}, and does not say how it stands. Nothing is sent: try again in some minutes, '
+            raise KaggleError(f'Kaggle has version {version} of {kernel}, and does not say how it stands. Nothing is sent: try again in '
+                'some minutes, '
                 'or send it all the same by --force.')
         if answer.status.name not in FAILED:
             print(f'Kaggle has this notebook, and says {answer.status.name}: it is not sent again.')

@@ -44,7 +44,8 @@ def kernel_version(
     def question(name):
         request = ApiGetKernelRequest()
         request.user_name, request.kernel_slug = name.split('/')
-        with api.build_kaggle_client() as client: return client.kernels.kernels_api_client.get_kernel(request).metadata.current_version_number
+        with api.build_kaggle_client() as client:
+            return client.kernels.kernels_api_client.get_kernel(request).metadata.current_version_number
     return ask_or_none(patiently(question), kernel)
 
 # %% ../../nbs/62_kaggle.session.ipynb #e25642b7

@@ -62,7 +62,8 @@ def confusion_matrix(
     "How often each digit was taken for each; a `ValueError` for anything but two rows of digits of the same length."
     for name, values in (('labels', labels), ('predicted', predicted)):
         if values.shape != (len(labels),) or not np.isin(values, range(10)).all():
-            raise ValueError(f'{name} have the shape {list(values.shape)}, or are no digits: [{len(labels)}] whole numbers from 0 to 9 belong there.')
+            raise ValueError(f'{name} have the shape {list(values.shape)}, or are no digits: [{len(labels)}] whole numbers from 0 to 9 '
+                'belong there.')
     counts = np.bincount(10*labels + predicted, minlength=100).reshape(10, 10)
     return pd.DataFrame(counts).rename_axis(index='label', columns='predicted')
 

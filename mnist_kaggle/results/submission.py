@@ -34,7 +34,8 @@ def make_submission(
 ) -> pd.DataFrame: # int64 columns ImageId, Label
     "The digit of each id, in the order of the ids; a `SubmissionError` where logits are missing or no numbers."
     if not isinstance(logits, Tensor) or logits.dim() != 2 or logits.shape[1] != 10:
-        raise SubmissionError(f'logits are a tensor [{len(ids)}, 10], as `get_logits` gives them, not a {type(logits).__name__} of the shape '
+        raise SubmissionError(f'logits are a tensor [{len(ids)}, 10], as `get_logits` gives them, not a {type(logits).__name__} of the '
+            'shape '
             f'{list(np.shape(logits))}.')
     if len(logits) != len(ids): raise SubmissionError(f'there are logits of {len(logits)} images for {len(ids)} ids.')
     if not logits.isfinite().all():

@@ -135,7 +135,8 @@ def check_tagged(
     cells = json.loads(path.read_text(encoding='utf-8'))['cells']
     tagged = [cell for cell in cells if 'parameters' in cell['metadata'].get('tags', [])]
     if len(tagged) != 1:
-        raise RunError(f'{path} has {len(tagged) or "no"} cells with the tag `parameters`: give it to the cell that sets them, and to no other.')
+        raise RunError(f'{path} has {len(tagged) or "no"} cells with the tag `parameters`: give it to the cell that sets them, and to no '
+            'other.')
 
 # %% ../../nbs/42_runs.kernel.ipynb #a7540b15
 def run_notebook(
@@ -154,7 +155,8 @@ def run_notebook(
     arguments = ['--log-level=ERROR', f'--IPKernelApp.exec_lines={RARE_COLLECTIONS}']
     with leashed_kernel(folder, minutes, find_server(parameters.get('device'))) as kernel:
         try:
-            papermill.execute_notebook(*paths, parameters, progress_bar=bar, extra_arguments=arguments, km=kernel, kernel_name=KERNELSPEC['name'],
+            papermill.execute_notebook(*paths, parameters, progress_bar=bar, extra_arguments=arguments, km=kernel,
+                kernel_name=KERNELSPEC['name'],
                 language=KERNELSPEC['language'])
         except papermill.exceptions.PapermillExecutionError as error: raise RunError(f'{error.ename}: {error.evalue}') from None
         except RuntimeError as error: # nbclient's, of a dead kernel

@@ -23,7 +23,8 @@ def read_members(
 ) -> dict[Path, dict]: # records, in the order of the runs' names
     """The records of runs; a `RecordError` names one that is incomplete, was changed, is an ensemble itself or is named twice,
     and where there are not two."""
-    records = {folder: read_record(folder) for folder in sorted(map(Path, folders), key=lambda folder: (folder.resolve().name, str(folder)))}
+    records = {folder: read_record(folder)
+        for folder in sorted(map(Path, folders), key=lambda folder: (folder.resolve().name, str(folder)))}
     results = [record['files']['logits.safetensors'] for record in records.values()]
     for (folder, record), result in zip(records.items(), results):
         if record['kind'] == 'ensemble': raise RecordError(f'{folder} is an ensemble: name its members instead.')

@@ -103,7 +103,8 @@ def notebook_sha256(
 def git_state() -> dict[str, str|bool|None]: # commit, and whether the tree has no changes; both None outside of a checkout
     "The commit of the checkout that the library is in. Git is told to lock nothing: a run that is killed would leave its lock behind."
     def git(*arguments):
-        return subprocess.run(['git', '--no-optional-locks', '-C', PACKAGE, *arguments], capture_output=True, encoding='utf-8', check=True).stdout
+        return subprocess.run(['git', '--no-optional-locks', '-C', PACKAGE, *arguments], capture_output=True, encoding='utf-8',
+            check=True).stdout
     try:
         git('ls-files', '--error-unmatch', '__init__.py') # else it is installed below somebody else's checkout
         return {'commit': git('rev-parse', 'HEAD').strip(), 'clean': not git('status', '--porcelain', ':/')}

@@ -71,7 +71,8 @@ def check_notebook(
     if not (folder/NOTEBOOK_HASH).exists(): return
     if not (folder/NOTEBOOK).exists(): raise RecordError(f'{folder/NOTEBOOK} is missing.')
     if sha256((folder/NOTEBOOK).read_bytes()).hexdigest() not in (folder/NOTEBOOK_HASH).read_text(encoding='utf-8'):
-        raise RecordError(f'{folder/NOTEBOOK} was changed since the run ended: its sha256 is not the one in {NOTEBOOK_HASH}. The results are '
+        raise RecordError(f'{folder/NOTEBOOK} was changed since the run ended: its sha256 is not the one in {NOTEBOOK_HASH}. The results '
+            'are '
             'as they were.')
 
 # %% ../../nbs/43_runs.run.ipynb #a3db752f

@@ -58,9 +58,11 @@ def recorded_parameters(
     recorded = record['parameters']
     known = {field.name for field in fields(Recipe)}
     known = known | {'split'}
-    differing = [f"{words} {', '.join(sorted(names))}" for words, names in (('this version of mnist_kaggle has no parameter', set(recorded) - known),
+    differing = [f"{words} {', '.join(sorted(names))}" for words,
+        names in (('this version of mnist_kaggle has no parameter', set(recorded) - known),
         ('the run has no parameter', known - set(recorded))) if names]
-    if differing: raise RecordError(f"{', and '.join(differing)}. The run was made by version {record['versions'].get('mnist_kaggle')}: install it.")
+    if differing:
+        raise RecordError(f"{', and '.join(differing)}. The run was made by version {record['versions'].get('mnist_kaggle')}: install it.")
     if recorded['device'] == 'cuda' and cuda_problem(): recorded = {**recorded, 'device': 'cpu'}
     given = {name: value for name, value in recorded.items() if name != 'arch'} # which the model's name says
     return {**given, 'model': record['model'], 'data': data_parameter(source)}

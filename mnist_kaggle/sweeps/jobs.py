@@ -84,7 +84,8 @@ def read_parameters(
     try: lines = list(csv.reader(path.read_text(encoding='utf-8-sig').splitlines(), strict=True))
     except (OSError, ValueError, csv.Error) as error: raise SweepError(f"{path} can't be read as a CSV of parameters: {error}") from None
     header, *lines = [line for line in lines if any(map(str.strip, line))] or [[]] # a spreadsheet leaves rows of commas behind
-    if not header: raise SweepError(f'{path} is empty: its first line names parameters, as model,seed,epochs, and each other line has their values.')
+    if not header:
+        raise SweepError(f'{path} is empty: its first line names parameters, as model,seed,epochs, and each other line has their values.')
     names = [name.strip() for name in header]
     for name in names:
         if name not in KINDS:

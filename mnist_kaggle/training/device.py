@@ -99,5 +99,6 @@ def bfloat16_problem(
         import torch
         return None if torch.cuda.get_device_capability() >= (8, 0) else f'{device_name("cuda")} has no units for it'
     path = Path('/proc/cpuinfo')
-    return None if path.exists() and re.search('amx_bf16|avx512_bf16', path.read_text(encoding='utf-8')) else ('this CPU has no units for it, or does not '
+    return None if path.exists() and re.search('amx_bf16|avx512_bf16', path.read_text(encoding='utf-8')) else ('this CPU has no units for '
+        'it, or does not '
         'say so')

@@ -68,7 +68,8 @@ def check_recipe(
     recipe: Recipe # as which
 ) -> None:
     "A `ValueError` unless the learner was made by this recipe."
-    if 'recipe' not in vars(learn): raise ValueError('this learner was not made by `get_learner`: use its own `fit`, or make one by `get_learner`.')
+    if 'recipe' not in vars(learn):
+        raise ValueError('this learner was not made by `get_learner`: use its own `fit`, or make one by `get_learner`.')
     made_by, new = learn.recipe, asdict(recipe)
     if other := {name: value for name, value in asdict(made_by).items() if value != new[name]}:
         words = ', '.join(f'{name}={value!r} instead of {new[name]!r}' for name, value in other.items())

@@ -80,7 +80,8 @@ def suit_rows(
     while train_rows < MIN_STEPS * batch_size and batch_size > MIN_BATCH: batch_size //= 2
     if batch_size == recipe.batch_size: return recipe
     lr = recipe.lr * batch_size / recipe.batch_size
-    say_once(f'{recipe.arch}: {train_rows:,} training rows are few, so batch_size is {batch_size} in place of {recipe.batch_size}, and lr {lr:.4g} in '
+    say_once(f'{recipe.arch}: {train_rows:,} training rows are few, so batch_size is {batch_size} in place of {recipe.batch_size}, and lr '
+        f'{lr:.4g} in '
         f'place of {recipe.lr:.4g}.')
     return replace(recipe, batch_size=batch_size, lr=lr)
 
