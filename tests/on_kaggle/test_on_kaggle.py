@@ -121,14 +121,21 @@ def test_without_the_wheel_the_first_cell_says_what_to_do(session, wheels):
     if wheels: shutil.copytree(wheel.parent, wheel.parents[1]/'another')
     else: wheel.unlink()
     result, files = save_and_run_all(folder, source_of('00_data.digits'))
-    assert result.returncode != 0 and re.search(f'{wheels} wheels: attach the data set mnist-kaggle-wheel', result.stderr, re.DOTALL)
+    assert result.returncode != 0 and re.search(f'{wheels} wheels: attach the data set of `mnist_kaggle push`', result.stderr, re.DOTALL)
     assert sum(cell.get('execution_count') is not None for cell in json.loads(files['__notebook__.ipynb'])['cells']) == 1
 
 
-def test_there_and_back(session, kaggle, ask, tmp_path, small_zip):
+def as_competition(text, contents):
+    "A notebook's text, whose first cell, which counts for no run's name, also says that these files are the competition's."
+    notebook, digests = nbformat.reads(text, 4), {name: sha256(content).hexdigest() for name, content in contents.items()}
+    notebook.cells[1].source += f'\nfrom mnist_kaggle.data.files import COMPETITION_SHA256\nCOMPETITION_SHA256.update({digests})'
+    return nbformat.writes(notebook)
+
+
+def test_there_and_back(session, kaggle, ask, tmp_path, sample_contents):
     "Pushed from here, run on Kaggle, fetched, submitted; verified here, where other versions are the reason for any difference."
     def run_kernel(text):
-        result, files = save_and_run_all(session(), text)
+        result, files = save_and_run_all(session(), as_competition(text, sample_contents))
         assert result.returncode == 0, result.stderr[-4000:]
         return files
     kaggle.run_kernel = run_kernel
