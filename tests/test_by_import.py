@@ -9,15 +9,17 @@ import pytest
 import torch
 from fastai.interpret import ClassificationInterpretation
 from fastai.learner import load_learner
+from fastai.optimizer import Adam
 
 from mnist_kaggle import (
-    RECIPES, class_means, confusion_matrix, find_data, get_history, get_learner, get_logits, get_recipe, make_submission, nearest_mean,
-    plot_history, predict, read_data, show_digits, split_rows, train)
+    DataError, DigitData, RECIPES, check_submission, class_means, confusion_matrix, find_data, get_history, get_learner, get_logits, get_recipe,
+    make_submission, nearest_mean, plot_history, predict, prediction_interval, read_data, show_digits, show_mistakes, split_rows, train)
 from mnist_kaggle.data.loaders import DigitDataset
 from mnist_kaggle.data.writing import say_once
 from mnist_kaggle.models.baseline import below_baseline
 from mnist_kaggle.results.submission import SubmissionError, check_origin
 from mnist_kaggle.runs import ensemble, listing, members, report, run
+from mnist_kaggle.runs.server import warm_kernels
 from mnist_kaggle.training.recipes import MODELS
 
 
@@ -83,6 +85,59 @@ def test_what_is_no_prediction_is_told(sample):
         with pytest.raises(SubmissionError, match='as `get_logits` gives them'): make_submission(logits, sample.ids)
     for predicted in (np.zeros((1297, 10), int), np.full(1297, 10), np.zeros(5, int)):
         with pytest.raises(ValueError, match='predicted'): confusion_matrix(sample.labels, predicted)
+
+
+def test_labels_go_by_their_position(sample):
+    rows = np.random.default_rng(0).permutation(len(sample.labels))
+    shuffled = pd.Series(sample.labels).iloc[rows]
+    assert np.trace(confusion_matrix(shuffled, pd.Series(sample.labels[rows]))) == len(rows)
+    expected = class_means(sample.images, sample.labels)
+    for labels in (sample.labels.tolist(), torch.from_numpy(sample.labels), pd.Series(sample.labels), sample.labels.astype(np.uint8)):
+        assert (class_means(sample.images, labels) == expected).all()
+        assert confusion_matrix(labels, labels).to_numpy().trace() == len(rows)
+    assert class_means(sample.images[rows], shuffled).round(6).tolist() == expected.round(6).tolist()
+
+
+@pytest.mark.parametrize('change', [lambda labels: labels.astype(str), lambda labels: labels[:5], lambda labels: labels.astype(float), lambda labels: labels + 1, lambda labels: np.eye(10)[labels], lambda labels: labels[:, None]])
+def test_what_is_no_label_is_told(learn, sample, change):
+    labels = change(sample.labels)
+    for use in (lambda: class_means(sample.images, labels), lambda: confusion_matrix(sample.labels, labels), lambda: DigitDataset(sample.images, labels),
+                lambda: show_mistakes(get_logits(learn.model, sample.images), sample.images, labels), lambda: DigitData(sample.images, labels, sample.test_images, sample.ids, {})):
+        with pytest.raises(ValueError, match='labels|predicted'): use()
+
+
+def test_things_that_do_not_go_together(learn, sample):
+    rows = split_rows(sample.labels)[1]
+    logits, means = get_logits(learn.model, sample.images[rows]), class_means(sample.images, sample.labels)
+    with pytest.raises(ValueError, match='1297 images for the logits of 260'): show_mistakes(logits, sample.images, sample.labels[rows])
+    with pytest.raises(ValueError, match='different scales'): nearest_mean(sample.images / 255, means, scale=1)
+    with pytest.raises(ValueError, match='different scales'): nearest_mean(sample.images, means / 255)
+    for kind in (np.uint8, np.float16, np.float32): assert (nearest_mean(sample.images, means.round().astype(kind)) == sample.labels).mean() > 0.9
+    for counts in ((0.98, 8400, 28000), (400, 360, 500), (-5, 360, 500), (1, 0, 500)):
+        with pytest.raises(ValueError): prediction_interval(*counts)
+    for ids in (np.arange(500), np.ones(500, int), np.arange(1, 501) + 0.5):
+        with pytest.raises(SubmissionError, match='1 to 500'): make_submission(get_logits(learn.model, sample.test_images), ids)
+    with pytest.raises(TypeError, match='learn.model'): predict(learn, sample.test_images)
+    with pytest.raises(TypeError, match='str stands where a Recipe belongs'): get_learner('linear', sample)
+    with pytest.raises(SubmissionError, match='is a frame'): check_submission(sample.ids, sample)
+    with pytest.raises(DataError, match='name the folder'): find_data(find_data('sample')/'train.csv')
+    with torch.inference_mode(), pytest.raises(RuntimeError, match='inference_mode'): get_learner(get_recipe('linear'), sample)
+
+
+@pytest.mark.parametrize('name, change', [('opt_func', lambda learn: setattr(learn, 'opt_func', Adam)), ('loss_func', lambda learn: setattr(learn, 'loss_func', torch.nn.CrossEntropyLoss())),
+                                          ('dls.train', lambda learn: learn.dls.loaders.__setitem__(0, learn.dls.train.new(bs=16)))])
+def test_a_learner_with_other_parts_is_not_the_recipes(sample, tmp_path, name, change):
+    recipe = get_recipe('linear', epochs=1)
+    learn = get_learner(recipe, sample, path=tmp_path)
+    change(learn)
+    with pytest.raises(ValueError, match=f"{name} is not the recipe's any more"): train(learn, recipe)
+
+
+def test_numbers_of_numpy_are_numbers(): assert get_recipe('linear', lr=np.float64(0.5), seed=np.int64(0), epochs=np.int32(10)) == RECIPES['linear']
+
+
+def test_no_history_before_training(sample, tmp_path):
+    with pytest.raises(ValueError, match='train the learner first'): get_history(get_learner(get_recipe('linear'), sample, path=tmp_path))
 
 
 # Training
@@ -208,8 +263,8 @@ def test_a_path_may_be_text(sample, learn, small, tmp_path, monkeypatch):
     assert read_data('small').labels.tolist() == read_data(str(small)).labels.tolist() == read_data(small).labels.tolist() == read_data(find_data('small')).labels.tolist()
     assert (read_data('sample').labels == sample.labels).all()
     check_origin(make_submission(get_logits(learn.model, sample.test_images), sample.ids), learn.model, 'sample')
-    parameters = {'model': 'linear', 'data': 'small', 'epochs': 1, 'device': 'cpu'}
-    for seed in (0, 1): run.run_once({**parameters, 'data': str(small), 'seed': seed}, f'runs/linear-{seed}')
+    warm_kernels()
+    for seed in (0, 1): run.run_once({'model': 'linear', 'data': str(small), 'epochs': 1, 'device': 'cpu', 'seed': seed}, f'runs/linear-{seed}')
     assert len(listing.find_runs('runs')) == 2 and listing.read_note('runs/linear-0') is None and len(members.read_members(['runs/linear-0', 'runs/linear-1'])) == 2
     folder, _ = ensemble.make_ensemble(members.find_members(['runs/linear-0', 'runs/linear-1']), 'runs', 'small')
     assert (folder/'submission.csv').exists() and report.run_report('runs/linear-0').exists() and report.all_runs_report('runs').exists()

@@ -81,7 +81,7 @@ def data_to_check(
     file: Path # the submission that is to be checked
 ) -> Path: # a folder or a zip
     "The data that a submission is held against; a `DataError` where there is only the sample, and nobody asked for it."
-    source, asked = find_data(data), data is not None or 'MNIST_KAGGLE_DATA' in os.environ
+    source, asked = find_data(data), data is not None or bool(os.environ.get('MNIST_KAGGLE_DATA'))
     if source == sample_folder() and not asked:
         raise DataError(f'There is no competition data to hold {file} against: name it by --data, or --data sample.')
     return source

@@ -18,7 +18,7 @@ from fastcore.basics import chunked
 from IPython.display import display
 from torch import Tensor
 
-from .digits import DigitData, as_pixels, show_digits
+from .digits import DigitData, as_labels, as_pixels, show_digits
 from .split import check_disjoint, split_rows
 
 # %% ../../nbs/02_data.loaders.ipynb #a788c16a
@@ -47,7 +47,7 @@ class DigitDataset(FastaiDataset):
         scale: int|None = None # see `as_pixels`
     ):
         self.images = torch.from_numpy(as_pixels(images, scale)).to(device)
-        self.labels = None if labels is None else torch.from_numpy(labels).to(device)
+        self.labels = None if labels is None else torch.from_numpy(as_labels(labels, len(self.images))).to(device)
 
     def __len__(self) -> int: return len(self.images)
 

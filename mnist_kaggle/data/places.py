@@ -24,6 +24,7 @@ def given_data(
     if str(path) == 'sample': return make_in_cache('sample', write_sample)
     source = Path(path).expanduser()
     if not str(path) or not source.exists(): raise DataError(f"{str(path)!r} does not exist. Name a folder, Kaggle's zip, or 'sample'.")
+    if source.name.lower() in FILES: raise DataError(f'{source} is one of the three files: name the folder or the zip that holds them.')
     if lack := describe_lack(source): raise DataError(f'{source} {lack}')
     return source.resolve()
 

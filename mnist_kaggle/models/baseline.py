@@ -11,18 +11,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..data.digits import as_pixels
+from ..data.digits import as_labels, as_pixels
 
 if TYPE_CHECKING: from torch import Tensor
 
 # %% ../../nbs/03_models.baseline.ipynb #ec483cf4
 def class_means(
     images: 'np.ndarray|Tensor', # see `as_pixels`
-    labels: np.ndarray, # int [n], 0 to 9
+    labels: np.ndarray, # [n], see `as_labels`
     scale: int|None = None # see `as_pixels`
 ) -> np.ndarray: # float64 [10, 784]; NaN for a digit that is not there
     "The mean image of each digit."
     images = as_pixels(images, scale)
+    labels = as_labels(labels, len(images))
     with warnings.catch_warnings(), np.errstate(invalid='ignore'):
         warnings.filterwarnings('ignore', 'Mean of empty slice')
         return np.stack([images[labels == digit].mean(0, dtype=np.float64) for digit in range(10)])
@@ -34,7 +35,10 @@ def nearest_mean(
     scale: int|None = None # see `as_pixels`
 ) -> np.ndarray: # int64 [n], 0 to 9
     "The digit whose mean image is nearest to each image, by Euclidean distance; never one that has no mean."
-    distances = (means**2).sum(1) - 2 * (as_pixels(images, scale) @ means.T)
+    pixels, means = as_pixels(images, scale), np.asarray(means, np.float64)
+    if (pixels.dtype == np.uint8) != (np.nanmax(means) > 1):
+        raise ValueError('images and means are of different scales: give both the same.')
+    distances = (means**2).sum(1) - 2 * (pixels @ means.T)
     return np.nan_to_num(distances, nan=np.inf).argmin(1)
 
 # %% ../../nbs/03_models.baseline.ipynb #a2d944f9

@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from ..data.digits import show_digits
+from ..data.digits import as_labels, as_pixels, show_digits
 from ..data.distortions import tta_matrices, warp
 from ..data.loaders import DigitDataset
 
@@ -36,7 +36,8 @@ def get_logits(
     scale: int|None = None # see `as_pixels`
 ) -> Tensor: # float32 [n, 10], on the CPU
     "The logits of a net for images. Leaves the net in evaluation mode."
-    device = next(net.parameters()).device
+    if not isinstance(net, nn.Module): raise TypeError(f'net is a {type(net).__name__}: hand in a net, as `learn.model`.')
+    device = next((value.device for value in net.parameters()), 'cpu')
     dataset, matrices = DigitDataset(images, device=device, scale=scale), tta_matrices(tta, seed)
     net.eval()
     def ask(xb):
@@ -56,14 +57,11 @@ def predict(
 
 # %% ../../nbs/21_results.evaluation.ipynb #6ae24123
 def confusion_matrix(
-    labels: np.ndarray, # int [n], 0 to 9
-    predicted: np.ndarray # int [n], 0 to 9
+    labels: np.ndarray, # [n], see `as_labels`
+    predicted: np.ndarray # [n], so too
 ) -> pd.DataFrame: # counts [10, 10]: a row for each label, a column for each prediction
     "How often each digit was taken for each; a `ValueError` for anything but two rows of digits of the same length."
-    for name, values in (('labels', labels), ('predicted', predicted)):
-        if values.shape != (len(labels),) or not np.isin(values, range(10)).all():
-            raise ValueError(f'{name} have the shape {list(values.shape)}, or are no digits: [{len(labels)}] whole numbers from 0 to 9 '
-                'belong there.')
+    labels, predicted = as_labels(labels, len(labels)), as_labels(predicted, len(labels), 'predicted')
     counts = np.bincount(10*labels + predicted, minlength=100).reshape(10, 10)
     return pd.DataFrame(counts).rename_axis(index='label', columns='predicted')
 
@@ -90,6 +88,7 @@ def worst_mistakes(
     n: int = 16 # at most
 ) -> np.ndarray: # int64, positions in `labels`, the worst first
     "Where a net is wrong, by the cross-entropy of its answer."
+    labels = as_labels(labels, len(logits))
     losses = torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels), reduction='none').numpy()
     wrong = np.flatnonzero(logits.argmax(1).numpy() != labels)
     return wrong[losses[wrong].argsort()[::-1]][:n]
@@ -97,10 +96,14 @@ def worst_mistakes(
 # %% ../../nbs/21_results.evaluation.ipynb #1f310c10
 def show_mistakes(
     logits: Tensor, # float [n, 10]
-    images: np.ndarray, # uint8 [n, 784]
-    labels: np.ndarray # int64 [n]
+    images: np.ndarray|Tensor, # [n, 784], see `as_pixels`
+    labels: np.ndarray, # [n], see `as_labels`
+    scale: int|None = None # see `as_pixels`
 ) -> 'Figure|None': # None where there is no mistake
     "The worst mistakes as a grid, each with its label and what it was taken for."
+    images, labels = as_pixels(images, scale), as_labels(labels, len(logits))
+    if len(images) != len(logits):
+        raise ValueError(f'there are {len(images)} images for the logits of {len(logits)}: hand in those of the same rows.')
     worst = worst_mistakes(logits, labels)
     titles = [f'{labels[i]}, not {logits[i].argmax()}' for i in worst]
-    return show_digits(images[worst], titles) if len(worst) else None
+    return show_digits(images[worst], titles, scale=1 if images.dtype != np.uint8 else None) if len(worst) else None

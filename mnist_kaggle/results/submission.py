@@ -37,9 +37,11 @@ def make_submission(
         raise SubmissionError(f'logits are a tensor [{len(ids)}, 10], as `get_logits` gives them, not a {type(logits).__name__} of the '
             'shape '
             f'{list(np.shape(logits))}.')
+    ids = np.asarray(ids)
     if len(logits) != len(ids): raise SubmissionError(f'there are logits of {len(logits)} images for {len(ids)} ids.')
     if not logits.isfinite().all():
         raise SubmissionError(f'the logits of test row {int((~logits.isfinite()).any(1).nonzero()[0])} are not all numbers.')
+    if not np.array_equal(np.sort(ids), np.arange(1, len(ids) + 1)): raise SubmissionError(f'the ids are not 1 to {len(ids)}, each once.')
     labels = logits.argmax(1).numpy()[ids - 1]
     return pd.DataFrame(np.column_stack([ids, labels]), columns=HEADERS['sample_submission.csv'])
 
@@ -67,6 +69,7 @@ def check_submission(
     data: DigitData # the competition's data
 ) -> None:
     "A `SubmissionError` that says why these can't be answers for the test rows of the data."
+    if not isinstance(submission, pd.DataFrame): raise SubmissionError(f'a submission is a frame, not a {type(submission).__name__}.')
     if list(submission) != HEADERS['sample_submission.csv']:
         raise SubmissionError(f'the columns are {list(submission)}, where ImageId and Label belong.')
     for column, kind in submission.dtypes.items():
@@ -105,7 +108,7 @@ def read_submission(
     path: str|Path # of a CSV, made by whatever program
 ) -> pd.DataFrame: # int64 columns ImageId, Label
     "Read a submission; a `DataError` names the line and the column of what is no whole number, or too large."
-    path = Path(path)
+    path = Path(path).expanduser()
     if not path.is_file(): raise DataError(f'{path} is not a file.')
     content = path.read_bytes()
     if content.startswith((b'PK\x03\x04', b'\x1f\x8b')): raise DataError(f'{path} is packed: unpack it, and name the CSV.')
@@ -120,7 +123,7 @@ def write_submission(
 ) -> Path: # the path
     "Check a submission, and write it as a CSV, whole or not at all."
     check_submission(submission, data)
-    return write_file(path, to_csv(list(submission), submission.to_numpy()))
+    return write_file(Path(path).expanduser(), to_csv(list(submission), submission.to_numpy()))
 
 # %% ../../nbs/24_results.submission.ipynb #79271c95
 def raw_images(

@@ -24,6 +24,7 @@ from uuid import uuid4
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_core.utils import ensure_event_loop, run_sync
 
+from ..data.writing import on_terminal
 from .naming import PIPELINE
 from .server import ForkedProvisioner, IMPORTING, KernelServer, SECRETS, end_with_parent, find_server
 from .staging import RunError
@@ -43,8 +44,10 @@ class LeashedKernel(AsyncKernelManager):
     server = None # that it is forked from; without one it is a new process
 
     async def start_kernel(self, **kwargs):
-        environment = {name: value for name, value in os.environ.items() if name not in SECRETS}
-        environment['TMPDIR'] = str(Path(self.connection_file).parent)
+        hidden = (*SECRETS, 'PYTHONSTARTUP') # the second would be run first, as what stands in a user's profile would
+        environment = {name: value for name, value in os.environ.items() if name not in hidden}
+        temporary = Path(self.connection_file).parent
+        environment |= {'TMPDIR': str(temporary), 'IPYTHONDIR': str(temporary/'ipython')}
         parent = os.getpid()
         if self.server: self.provisioner = ForkedProvisioner(self.server, kernel_id=str(uuid4()), kernel_spec=self.kernel_spec, parent=self)
         await super().start_kernel(env=environment, cwd=str(self.folder), preexec_fn=lambda: end_with_parent(parent), **kwargs)
@@ -151,7 +154,7 @@ def run_notebook(
     papermill = import_papermill()
     # papermill formats them; and one that begins with a dash it takes for the terminal
     paths = [str(path).replace('{', '{{').replace('}', '}}') for path in (PIPELINE, folder.resolve()/'pipeline.ipynb')]
-    bar = {'desc': name, 'disable': not sys.stderr.isatty()}
+    bar = {'desc': name, 'disable': not on_terminal()}
     arguments = ['--log-level=ERROR', f'--IPKernelApp.exec_lines={RARE_COLLECTIONS}']
     with leashed_kernel(folder, minutes, find_server(parameters.get('device'))) as kernel:
         try:

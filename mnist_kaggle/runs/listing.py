@@ -47,7 +47,7 @@ def find_runs(
 ) -> dict[Path, dict]: # records by folder
     "The complete runs in a folder; what is damaged is named and passed over."
     records = {}
-    for path in sorted(Path(out).glob('[!.]*/run.json')): # a hidden one is unfinished
+    for path in sorted(Path(out).expanduser().glob('[!.]*/run.json')): # a hidden one is unfinished
         try: records[path.parent], _ = read_record(path.parent), read_note(path.parent)
         except RecordError as error: print(f'Passed over: {error}')
     return records

@@ -150,7 +150,7 @@ def read_record(
     folder: str|Path # of a run
 ) -> dict: # the record
     "The record of a complete run; a `RecordError` names the first file that is missing or was changed."
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     if not (folder/'run.json').is_file(): raise RecordError(f'{folder} is no complete run: there is no run.json.')
     try: record = json.loads((folder/'run.json').read_text(encoding='utf-8'))
     except ValueError: raise RecordError(f'{folder/"run.json"} is damaged: it is no JSON.') from None
@@ -184,14 +184,15 @@ def load_run(
 ) -> tuple['torch.nn.Module', Recipe]: # on the CPU, in evaluation mode
     """The net of a run, and the recipe that made it. Sets torch's number of threads.
     A `RecordError` where the run is not complete, or weights and recipe don't fit."""
+    folder = Path(folder).expanduser()
     check_is_run(read_record(folder), folder, 'net')
     import torch
     from safetensors.torch import load_file
     from mnist_kaggle.training.net import make_net
-    try: recipe = Recipe(**json.loads((Path(folder)/'recipe.json').read_text(encoding='utf-8')))
+    try: recipe = Recipe(**json.loads((folder/'recipe.json').read_text(encoding='utf-8')))
     except TypeError as error: raise RecordError(f'{folder}: recipe.json is of another version of mnist_kaggle: {error}') from None
     torch.set_num_threads(recipe.threads)
     net = make_net(recipe)
-    try: net.load_state_dict(load_file(Path(folder)/'model.safetensors'))
+    try: net.load_state_dict(load_file(folder/'model.safetensors'))
     except RuntimeError as error: raise RecordError(f'{folder}: model.safetensors is not of the net in recipe.json: {error}') from None
     return net.eval(), recipe

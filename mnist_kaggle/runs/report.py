@@ -6,7 +6,6 @@
 __all__ = ['TEMPLATE', 'REPORT', 'STYLE', 'page_mark', 'is_made', 'run_report', 'digits', 'report_row', 'all_runs_report']
 
 # %% ../../nbs/48_runs.report.ipynb #bf928273
-import sys
 from hashlib import sha256
 from html import escape
 from pathlib import Path
@@ -16,7 +15,7 @@ import nbformat
 import pandas as pd
 from tqdm import tqdm
 
-from ..data.writing import write_file
+from ..data.writing import on_terminal, write_file
 from .listing import find_alarm, find_runs, read_note
 from .record import RecordError, check_is_run, read_record
 from .run import NOTEBOOK, check_notebook, find_problem
@@ -105,7 +104,7 @@ def all_runs_report(
 ) -> Path: # the page
     "Write each run's page and the one over all of them; a `FileNotFoundError` where there is no run."
     out, rows = Path(out), []
-    for folder, record in tqdm(find_runs(out).items(), desc='pages', disable=not sys.stderr.isatty()):
+    for folder, record in tqdm(find_runs(out).items(), desc='pages', disable=not on_terminal()):
         try:
             if record['kind'] == 'run': run_report(folder)
         except RecordError as error: print(f'Passed over: {error}')

@@ -123,7 +123,8 @@ def verify(
     data: str|None = None # a folder, Kaggle's zip, or the word 'sample'; None searches
 ) -> tuple[int, str]: # exit status; what was found
     "Compare a run with its record, then with the same run made again."
-    if not Path(folder).exists(): return 2, f'{folder} does not exist.'
+    folder = Path(folder).expanduser()
+    if not folder.exists(): return 2, f'{folder} does not exist.'
     try:
         old = read_record(folder)
         check_notebook(Path(folder))

@@ -6,13 +6,13 @@
 __all__ = ['kind_of', 'seconds_left', 'Progress']
 
 # %% ../../nbs/54_sweeps.progress.ipynb #ab5c56c6
-import sys
 from collections import Counter
 from dataclasses import replace
 from statistics import mean
 
 from tqdm import tqdm
 
+from ..data.writing import on_terminal
 from .jobs import Job
 
 # %% ../../nbs/54_sweeps.progress.ipynb #42eaf040
@@ -43,7 +43,7 @@ class Progress:
         workers: int # runs that can go on at the same time
     ):
         self.waiting, self.workers, self.done, self.running = {name: kind_of(job) for name, job in waiting.items()}, workers, [], []
-        self.bar = tqdm(total=len(waiting), desc='runs', disable=not sys.stderr.isatty(),
+        self.bar = tqdm(total=len(waiting), desc='runs', disable=not on_terminal(),
             bar_format='{desc}: {n_fmt} of {total_fmt} |{bar}| {elapsed}{postfix}')
 
     def start(self,

@@ -18,6 +18,7 @@ def get_history(
     learn: Learner # trained
 ) -> pd.DataFrame: # columns epoch, train_loss, valid_loss, accuracy, seconds
     "Losses, accuracy and time of each epoch; validation figures are missing where there were no such rows."
+    if 'epochs' not in vars(learn.history): raise ValueError('there is no history: train the learner first.')
     columns = [*learn.recorder.metric_names[1:-1], 'seconds']
     return pd.DataFrame(learn.history.epochs, columns=columns, dtype=float).rename_axis('epoch').reset_index()
 

@@ -96,6 +96,7 @@ def get_recipe(
     known = {field.name for field in fields(Recipe)}
     for change in changes:
         if change not in known: raise ValueError(f"there is no parameter {change!r}; there are {', '.join(sorted(known))}.")
-    given = {key: value for key, value in changes.items() if value is not None}
+    # numpy's numbers, too
+    given = {key: value.item() if hasattr(value, 'item') else value for key, value in changes.items() if value is not None}
     recipe = replace(RECIPES[name], **given)
     return recipe if train_rows is None or {'batch_size', 'lr'} & set(given) else suit_rows(recipe, train_rows)
