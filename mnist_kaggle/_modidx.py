@@ -151,6 +151,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'mnist_kaggle.data.parse.well_formed': ( 'data.parse.html#well_formed',
                                                                                   'mnist_kaggle/data/parse.py')},
             'mnist_kaggle.data.places': { 'mnist_kaggle.data.places.advice': ('data.places.html#advice', 'mnist_kaggle/data/places.py'),
+                                          'mnist_kaggle.data.places.attached': ('data.places.html#attached', 'mnist_kaggle/data/places.py'),
                                           'mnist_kaggle.data.places.complete': ('data.places.html#complete', 'mnist_kaggle/data/places.py'),
                                           'mnist_kaggle.data.places.data_parameter': ( 'data.places.html#data_parameter',
                                                                                        'mnist_kaggle/data/places.py'),

@@ -93,13 +93,14 @@ class Handler(BaseHTTPRequestHandler):
 class Kaggle(ThreadingHTTPServer):
     """The service. `mode` is 'fine', or one of: 'no rules', 'unauthorised', 'no JSON', 'cut off once', 'always cut off', 'upload fails', 'limit', 'refused',
     'slow', 'never scored', 'lists nothing', 'kernel fails', 'no output', 'no competition', 'output fails', 'log cut off',
-    'status unknown', 'never ends', 'data set is made'. `busy` has the names of calls that are refused, once each, since Kaggle is asked too often."""
+    'status unknown', 'never ends', 'data set is made'. `busy` has the names of calls that are refused, once each, since Kaggle is asked too often,
+    `failing` those that fail once."""
     daemon_threads = True
 
     def __init__(self, zip_bytes):
         super().__init__(('127.0.0.1', 0), Handler)
         self.zip, self.mode, self.score = zip_bytes, 'fine', '0.10000'
-        self.busy, self.retry_after = [], '1'
+        self.busy, self.failing, self.retry_after = [], [], '1'
         self.run_kernel = None # from the notebook's text to the contents of the files that it leaves, by name
         self.asked, self.starts, self.submissions = [], [], []
         self.uploads, self.names, self.datasets, self.kernels, self.outputs = {}, {}, {}, {}, {}
@@ -114,6 +115,9 @@ class Kaggle(ThreadingHTTPServer):
                 'PYTHONPATH': str(QUICK)}
 
     def be_busy(self, name):
+        if name in self.failing:
+            self.failing.remove(name)
+            raise Refusal(502, 'Bad Gateway')
         if name not in self.busy: return
         self.busy.remove(name)
         raise Refusal(429, Retry_After=self.retry_after)

@@ -25,7 +25,8 @@ def kernels(process):
     "The kernels that a process and its children have now."
     found = []
     for child in process.children(recursive=True):
-        try: found += [child] if is_server(child) and is_server(child.parent()) else []
+        # the server's own children, as `lscpu` before it is that, have its folder
+        try: found += [child] if is_server(child) and is_server(child.parent()) and child.cwd() != child.parent().cwd() else []
         except (psutil.Error, AttributeError): pass # it has ended, or its parent has
     return found
 

@@ -65,6 +65,15 @@ def test_a_competition_mounted_elsewhere(places, small, tmp_path, place, packed)
     assert find_data() == find_data('competition') == (folder.with_suffix('.zip') if packed else folder)
 
 
+def test_of_several_the_competitions_own_bytes_come_first(places, small, tmp_path, monkeypatch, capsys):
+    shutil.copytree(small, tmp_path/'input/a-remix/digits')
+    (tmp_path/'input/a-remix/digits/train.csv').write_bytes((small/'train.csv').read_bytes().rpartition(b'\n')[0].rpartition(b'\n')[0] + b'\n')
+    shutil.copytree(small, tmp_path/'input/z/copy')
+    (tmp_path/'input/loop').symlink_to(tmp_path/'input/loop')
+    monkeypatch.setattr(searched, 'COMPETITION_SHA256', files.data_sha256(small))
+    assert find_data() == tmp_path/'input/z/copy' and 'is taken from' in capsys.readouterr().out
+
+
 def test_the_sample_is_not_the_competition(places):
     with pytest.raises(DataError, match='not found'): find_data('competition')
     places, fill = places

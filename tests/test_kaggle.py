@@ -516,6 +516,29 @@ def test_a_run_of_other_data_is_not_fetched(run):
     with pytest.raises(RunError, match='not made with the competition'): check_sent({**record, 'data': {**record['data'], 'competition': False}}, {'model': 'linear', 'split': 'first80', 'epochs': 1})
 
 
+def test_code_that_was_edited_on_kaggle(kaggle, ask, run, surroundings, tmp_path):
+    kaggle.run_kernel = lambda text: execute_as_kaggle_does(text.replace('valid_accuracy = accuracy(predicted)', 'valid_accuracy = 0.99'), tmp_path/'kernel', surroundings)
+    assert 'its code of the notebook is' in error_of(ask(*PUSH, '--follow'))
+
+
+def test_complete_is_not_yet_scored(kaggle, ask, run):
+    kaggle.score = ''
+    result = ask('submit', run, '--wait', '0.1')
+    assert result.returncode == 0 and 'It has no score yet' in result.stdout and 'None' not in result.stdout and note_of(run)['status'] == 'pending'
+
+
+def test_one_failure_of_the_server_does_not_end_the_waiting(kaggle, ask, run, kernels_run, tmp_path):
+    shutil.rmtree(run)
+    kaggle.failing = ['GetKernelSessionStatus', 'GetKernel']
+    assert ask(*PUSH, '--follow').returncode == 0 and the_run(tmp_path) and kaggle.failing == []
+
+
+@pytest.mark.parametrize('value', ['KGAT_abc\n', ' KGAT_abc', 'KGAT_ab…'])
+def test_a_token_is_never_shown(kaggle, ask, value):
+    message = error_of(ask('scores', KAGGLE_API_TOKEN=value))
+    assert 'KAGGLE_API_TOKEN has blanks, a line end or foreign letters' in message and 'KGAT' not in message and kaggle.asked == []
+
+
 ASKED = ['GetKernel', 'GetDatasetStatus', 'CreateDataset', 'ListDatasetFiles', 'SaveKernel', 'GetKernelSessionStatus', 'ListKernelSessionOutput', 'ListSubmissions', 'GetSubmissionLimits', 'StartSubmissionUpload', 'CreateSubmission']
 
 def test_whatever_is_asked_too_often_is_waited_for(kaggle, ask, run, kernels_run, tmp_path):
@@ -524,7 +547,7 @@ def test_whatever_is_asked_too_often_is_waited_for(kaggle, ask, run, kernels_run
     pushed = ask(*PUSH, '--follow')
     assert pushed.returncode == 0, pushed.stderr
     sent = ask('submit', the_run(tmp_path))
-    assert sent.returncode == 0 and kaggle.busy == [] and (pushed.stdout + sent.stdout).count('asked too often: waiting for 1 seconds') >= len(ASKED) - 1 # one of them the client itself asks again
+    assert sent.returncode == 0 and kaggle.busy == [] and (pushed.stdout + sent.stdout).count('answers with status 429: waiting for 1 seconds') >= len(ASKED) - 1 # one of them the client itself asks again
     assert len(versions(kaggle)) == len(kaggle.submissions) == 1
 
 

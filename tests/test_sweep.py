@@ -15,7 +15,8 @@ from sweeping import PATIENTLY, kernels, leftovers, runs_in, wait_until
 from mnist_kaggle.cli.main import cli
 from mnist_kaggle.cli.sweeps import plan_sweep
 from mnist_kaggle.data.writing import try_lock
-from mnist_kaggle.runs.record import read_record
+from mnist_kaggle.runs.members import find_members
+from mnist_kaggle.runs.record import RecordError, read_record
 from mnist_kaggle.runs.server import KernelServer
 
 
@@ -50,6 +51,33 @@ def test_a_table_as_a_spreadsheet_leaves_it(tmp_path):
     table = tmp_path/'table.csv'
     table.write_bytes(b'\xef\xbb\xbfmodel,seed,\r\n'.replace(b'seed,', b'seed') + b'linear,1\r\n,\r\n , \r\nconv,2\r\n,\r\n')
     assert [(job.model, job.recipe.seed) for job in plan_sweep(table, {})] == [('linear', 1), ('conv', 2)]
+
+
+def test_a_table_with_columns_or_signs_too_many(tmp_path):
+    table = tmp_path/'table.csv'
+    table.write_text('model,seed,,\nlinear,1,,\n')
+    assert [(job.model, job.recipe.seed) for job in plan_sweep(table, {})] == [('linear', 1)]
+    for sign in ';\t':
+        table.write_text(f'model{sign}seed\nlinear{sign}1\n')
+        with pytest.raises(ValueError, match='save it with commas'): plan_sweep(table, {})
+
+
+def test_a_table_is_not_overwritten_by_its_results(tmp_path):
+    (tmp_path/'sweep.csv').write_text('model,seed\nlinear,1\n')
+    result = CliRunner().invoke(cli, ['sweep', str(tmp_path/'sweep.csv'), '--data', 'sample', '--out', str(tmp_path)])
+    assert result.exit_code == 1 and 'choose another folder' in result.output and (tmp_path/'sweep.csv').read_text().startswith('model,seed')
+
+
+@pytest.mark.parametrize('text', ['model,seed\nlinear,1\n', 'run;accuracy;error\na;0.9;\n'])
+def test_members_of_a_table_that_is_no_sweeps(tmp_path, text):
+    (tmp_path/'sweep.csv').write_text(text)
+    result = CliRunner().invoke(cli, ['ensemble', str(tmp_path), '--data', 'sample'])
+    assert result.exit_code == 1 and "is no sweep's table" in result.output
+
+
+def test_top_of_two_sweeps(tmp_path):
+    for folders in ([tmp_path/'a', tmp_path/'b'], [tmp_path/'a', tmp_path/'b', tmp_path/'c']):
+        with pytest.raises(RecordError, match='one sweep'): find_members(folders, 2)
 
 
 def test_a_row_without_a_model_is_each_of_the_three(tmp_path):

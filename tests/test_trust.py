@@ -296,7 +296,7 @@ def test_columns_are_named(sample):
     with pytest.raises(SubmissionError, match='the columns are'): check_submission(pd.DataFrame({'id': sample.ids, 'Label': sample.ids % 10}), sample)
 
 
-@pytest.mark.parametrize('arguments, words', [(['nowhere.csv', '--data', 'sample'], 'nowhere.csv is not a file'), (['.', '--data', 'sample'], '. is not a file')])
+@pytest.mark.parametrize('arguments, words', [(['nowhere.csv', '--data', 'sample'], 'nowhere.csv is not a file'), (['.', '--data', 'sample'], '. is a folder')])
 def test_check_of_no_file(arguments, words):
     result = CliRunner().invoke(cli, ['check', *arguments])
     assert result.exit_code == 1 and words in result.output
@@ -407,6 +407,17 @@ def test_check_takes_what_kaggle_takes(tmp_path, lines, note):
     (tmp_path/'submission.csv').write_text('\n'.join(lines) + '\n')
     result = CliRunner().invoke(cli, ['check', str(tmp_path/'submission.csv'), '--data', 'sample'])
     assert result.exit_code == 0 and f'Note: ' in result.output and note in result.output, result.output
+
+
+@pytest.mark.parametrize('text, words', [
+    ('"ImageId,Label"\n' + ''.join(f'"{line}"\n' for line in good()), 'in quotes, as one cell'), ('ImageId,Label\n"' + '\n'.join(good()), 'line'),
+    ('"ImageId,Label\n' + '\n'.join(good()*60), 'Is a quote not closed?')])
+def test_check_of_careless_quotes(tmp_path, text, words):
+    (tmp_path/'submission.csv').write_text(text)
+    result = CliRunner().invoke(cli, ['check', str(tmp_path/'submission.csv'), '--data', 'sample'])
+    assert result.exit_code == 1 and words in result.output, result.output
+    result = CliRunner().invoke(cli, ['check', str(tmp_path), '--data', 'sample'])
+    assert result.exit_code == 1 and 'name the submission.csv in it' in result.output
 
 
 def test_check_of_something_packed(tmp_path):

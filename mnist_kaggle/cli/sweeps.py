@@ -81,6 +81,9 @@ def sweep(table, data, out, scheduler, time_limit, **values):
     Exit status 1 where one failed."""
     from mnist_kaggle.sweeps.sweep import run_sweep
     with one_line():
+        if table and table.resolve() == (out/'sweep.csv').resolve():
+            raise ValueError(f'{table} is where the results of this sweep would be written: choose another folder by --out, or rename the '
+                'table.')
         plan_sweep(table, values) # what is wrong is said before data is looked for
         source = find_data(data, fetch_or_sample)
         jobs = plan_sweep(table, values, read_data(source).labels)

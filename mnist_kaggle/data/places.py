@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['COMPETITION', 'MOUNTS', 'INPUT', 'given_data', 'data_parameter', 'complete', 'sources_below', 'is_competition',
-           'places', 'on_kaggle', 'advice', 'use_sample', 'refuse_sample', 'find_data']
+           'attached', 'places', 'on_kaggle', 'advice', 'use_sample', 'refuse_sample', 'find_data']
 
 # %% ../../nbs/35_data.places.ipynb #1907ce10
 import os
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from .cache import cache_folder, make_in_cache
-from .files import DataError, FILES, describe_lack, missing_files, open_file
+from .files import COMPETITION_SHA256, DataError, FILES, data_sha256, describe_lack, missing_files, open_file
 from .parse import HEADERS
 from .sample import sample_folder, write_sample
 
@@ -63,7 +63,7 @@ def sources_below(
     if set(FILES) <= {entry.name for entry in entries}: yield folder
     for entry in entries:
         if entry.name.endswith('.zip'): yield Path(entry.path)
-        elif depth and entry.is_dir(): yield from sources_below(Path(entry.path), depth - 1)
+        elif depth and os.path.isdir(entry): yield from sources_below(Path(entry.path), depth - 1)
 
 # %% ../../nbs/35_data.places.ipynb #7116364a
 def is_competition(
@@ -75,12 +75,21 @@ def is_competition(
         with open_file(source, 'train.csv') as file: return file.readline().strip() == ','.join(HEADERS['train.csv']).encode()
     except (DataError, OSError): return False # somebody's other zip
 
+# %% ../../nbs/35_data.places.ipynb #d7c4c5c7
+def attached() -> Iterator[Path]: # folders or zips
+    "What is attached on Kaggle, elsewhere than at the usual places, and has the competition's header; the competition's own bytes first."
+    found = list(filter(is_competition, sources_below(INPUT)))
+    if len(found) > 1: found.sort(key=lambda place: data_sha256(place) != COMPETITION_SHA256)
+    for place in found:
+        print(f'The data is taken from {place}, since it is not where Kaggle mounts the competition.')
+        yield place
+
 # %% ../../nbs/35_data.places.ipynb #bbde45fb
 def places() -> Iterator[Path]: # folders or zips that hold the three files
     "The places that are looked at when none is given, in their order, but for the sample. What `MNIST_KAGGLE_DATA` names must be one."
     if variable := os.environ.get('MNIST_KAGGLE_DATA'): yield given_data(variable)
     yield from filter(complete, MOUNTS)
-    yield from filter(is_competition, sources_below(INPUT))
+    yield from attached()
     cached = cache_folder()/COMPETITION
     yield from filter(complete, (cached, cached.with_suffix('.zip')))
 

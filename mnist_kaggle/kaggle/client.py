@@ -56,6 +56,10 @@ def check_credentials(
     found: list[str] # from `find_credentials`
 ) -> None:
     "A `KaggleError` where there are none; of two variables that belong together the one that is missing is named."
+    for name in ('KAGGLE_API_TOKEN', 'KAGGLE_USERNAME', 'KAGGLE_KEY'): # what they hold is never shown
+        value = os.environ.get(name, '')
+        if value != value.strip() or not value.isascii():
+            raise KaggleError(f'{name} has blanks, a line end or foreign letters in it: set it to the bare value.')
     halves = [name for name in ('KAGGLE_USERNAME', 'KAGGLE_KEY') if os.environ.get(name)]
     if found: return
     if halves:
@@ -114,7 +118,8 @@ def kaggle_errors() -> Iterator[None]:
 MAX_ASKED, MAX_PAUSE = 5, 900 # times that one thing is asked; seconds to wait before asking again
 
 def patiently(
-    call: Callable[..., Answer] # of Kaggle's client
+    call: Callable[..., Answer], # of Kaggle's client
+    reading: bool = False # does it change nothing, so that it may be asked again after any failure of the server?
 ) -> Callable[..., Answer]:
     "The same call, that waits as long as Kaggle says when it is asked too often."
     @wraps(call)
@@ -124,11 +129,12 @@ def patiently(
         for left in reversed(range(MAX_ASKED)):
             try: return call(*arguments, **options)
             except requests.HTTPError as error:
-                if error.response is None or error.response.status_code != 429 or not left: raise
+                again = (429, 500, 502, 503, 504) if reading else (429,)
+                if error.response is None or error.response.status_code not in again or not left: raise
                 pause = Retry().parse_retry_after(error.response.headers.get('Retry-After', '30'))
                 if pause > MAX_PAUSE:
                     raise KaggleError(f'Kaggle was asked too often. It asks to wait for {pause/60:.0f} minutes.') from None
-                print(f'Kaggle was asked too often: waiting for {pause:.0f} seconds, as it says.')
+                print(f'Kaggle answers with status {error.response.status_code}: waiting for {pause:.0f} seconds.')
                 time.sleep(pause)
     return wait
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from .client import KaggleError, PatientApi, kaggle_errors, wait_for
 from .machines import other_machine
 from .session import FAILED, LogReader, kernel_status
-from ..runs.naming import library_sha256, recorded_name
+from ..runs.naming import PIPELINE, library_sha256, notebook_sha256, recorded_name
 from ..runs.record import RESULTS, read_record
 from ..runs.run import failed_notebook, find_problem, keep_failed, publish
 from ..runs.staging import RunError, staging_folder
@@ -29,7 +29,9 @@ def fetch_files(
 ) -> None:
     "Fetch a run's files and the executed notebook, which becomes `pipeline.ipynb`, and Kaggle's log."
     wanted = '|'.join(map(re.escape, (*RESULTS, 'run.json', EXECUTED)))
-    with kaggle_errors(): api.kernels_output(kernel, str(folder), file_pattern=f'^({wanted})$', force=True, quiet=True)
+    with kaggle_errors():
+        try: api.kernels_output(kernel, str(folder), file_pattern=f'^({wanted})$', force=True, quiet=True)
+        except UnicodeEncodeError: print("Kaggle's log has letters that this locale lacks, and is not kept.") # it comes last
     if (folder/EXECUTED).exists(): (folder/EXECUTED).rename(folder/'pipeline.ipynb')
     for log in folder.glob('*.log'): log.rename(folder/'kaggle.log')
 
@@ -41,10 +43,11 @@ def check_sent(
     "A `RunError` unless the run is of these parameters, this library and the competition's data."
     changes = {name: value for name, value in parameters.items() if name not in ('model', 'split')}
     train_rows = record['data']['rows']['train.csv'] - record['metrics']['valid_rows']
-    sent = {**asdict(get_recipe(parameters['model'], train_rows, **changes)), 'split': parameters['split'], 'library': library_sha256()}
+    sent = {**asdict(get_recipe(parameters['model'], train_rows, **changes)), 'split': parameters['split'], 'library': library_sha256(),
+        'code of the notebook': notebook_sha256(PIPELINE)}
     if not record['data']['competition']:
         raise RunError("The run on Kaggle was not made with the competition's data: send it again by --force.")
-    found = {**record['parameters'], 'library': record['code']['library']}
+    found = {**record['parameters'], 'library': record['code']['library'], 'code of the notebook': record['code']['notebook']}
     for name, value in sent.items():
         if value != 'auto' and found.get(name) != value:
             raise RunError(f'The run on Kaggle is not what was sent: its {name} is {found.get(name)!r}, and {value!r} was sent. Was it '
@@ -61,7 +64,8 @@ def fetch_run(
     with staging_folder(out/kernel.rpartition('/')[2]) as staging:
         fetch_files(api, kernel, staging)
         if problem := find_problem(staging):
-            raise RunError(f'What came of {kernel} is no complete run. {problem} The same command fetches it again.')
+            raise RunError(f'What came of {kernel} is no complete run. {problem} The same command fetches it again, '
+                '--force sends it again.')
         record = read_record(staging)
         check_sent(record, parameters)
         if line := other_machine(record, parameters.get('device')): print(line)

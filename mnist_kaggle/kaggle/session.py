@@ -46,7 +46,7 @@ def kernel_version(
         request.user_name, request.kernel_slug = name.split('/')
         with api.build_kaggle_client() as client:
             return client.kernels.kernels_api_client.get_kernel(request).metadata.current_version_number
-    return ask_or_none(patiently(question), kernel)
+    return ask_or_none(patiently(question, reading=True), kernel)
 
 # %% ../../nbs/62_kaggle.session.ipynb #e25642b7
 def kernel_status(
@@ -61,7 +61,7 @@ def kernel_status(
         request.user_name, request.kernel_slug = name.split('/')
         request.version_label = f'v{version}'
         with api.build_kaggle_client() as client: return client.kernels.kernels_api_client.get_kernel_session_status(request)
-    return ask_or_none(patiently(question), kernel)
+    return ask_or_none(patiently(question, reading=True), kernel)
 
 # %% ../../nbs/62_kaggle.session.ipynb #c245af94
 def quota_line(

@@ -111,7 +111,8 @@ def write_note(
     submission: 'ApiSubmission|None' = None # as Kaggle lists it; None where it does not yet
 ) -> dict: # what was written
     "Write down what was sent and what Kaggle says of it."
-    status = submission.status.name.lower() if submission else 'sending' if ref is None else 'pending'
+    scored = submission and (submission.public_score or submission.status.name != 'COMPLETE') # it may be complete before it has a score
+    status = (submission.status.name.lower() if scored else 'pending') if submission else 'sending' if ref is None else 'pending'
     sent = submission.date.replace(tzinfo=UTC) if submission and submission.date else datetime.now(UTC)
     note = {'ref': ref, 'sha256': record['files']['submission.csv'], 'status': status, 'sent': sent.isoformat(timespec='seconds'),
             'public_score': submission and submission.public_score or None, 'error': submission and submission.error_description or None,
@@ -149,7 +150,7 @@ def wait_for_score(
     "Ask for a submission's score until it is there or the time is up."
     def ask(): return next((one for one in list_submissions(api) if one.ref == ref), None)
     return write_note(folder, record, ref,
-        wait_for(ask, lambda one: one is not None and one.status.name != 'PENDING', 'waiting for the score', minutes))
+        wait_for(ask, lambda one: one is not None and (one.public_score or one.status.name == 'ERROR'), 'waiting for the score', minutes))
 
 # %% ../../nbs/59_kaggle.submit.ipynb #452dae9f
 def update_notes(

@@ -8,6 +8,7 @@ __all__ = ['SubmissionError', 'make_submission', 'check_ids_in_order', 'check_su
 
 # %% ../../nbs/24_results.submission.ipynb #530667e5
 import csv
+import re
 from collections.abc import Sequence
 from io import BytesIO, StringIO
 from pathlib import Path
@@ -96,12 +97,21 @@ def put_in_order(
 
 # %% ../../nbs/24_results.submission.ipynb #86e4892e
 def unquote(
-    content: bytes # of a CSV
+    content: bytes, # of a CSV
+    where: str # how messages call the file
 ) -> bytes: # the same, where nothing is in quotes
-    "A CSV whose cells stand in quotes, as R and some spreadsheets write them, without the quotes."
+    """A CSV without the quotes around its cells, which R and some spreadsheets write;
+    a `DataError` where a quote is not closed, or a comma stands in it."""
     if b'"' not in content: return content
-    rows = csv.reader(StringIO(content.decode('utf-8-sig', errors='replace'), newline=''))
-    return ''.join(','.join(row) + '\n' for row in rows).encode()
+    lines = []
+    try:
+        for row in csv.reader(StringIO(content.decode('utf-8-sig', errors='replace'), newline=''), strict=True):
+            if any(re.search(r'[,\r\n]', cell) for cell in row):
+                raise DataError(f'{where}: line {len(lines) + 1} has {row[0][:20]!r} in quotes, as one cell. Quotes belong around each '
+                    'number, or nowhere.')
+            lines.append(','.join(row) + '\n')
+    except csv.Error as error: raise DataError(f'{where}: line {len(lines) + 1}: {error}. Is a quote not closed?') from None
+    return ''.join(lines).encode()
 
 # %% ../../nbs/24_results.submission.ipynb #cf7d3a45
 def read_submission(
@@ -109,10 +119,11 @@ def read_submission(
 ) -> pd.DataFrame: # int64 columns ImageId, Label
     "Read a submission; a `DataError` names the line and the column of what is no whole number, or too large."
     path = Path(path).expanduser()
+    if path.is_dir(): raise DataError(f'{path} is a folder: name the submission.csv in it.')
     if not path.is_file(): raise DataError(f'{path} is not a file.')
     content = path.read_bytes()
     if content.startswith((b'PK\x03\x04', b'\x1f\x8b')): raise DataError(f'{path} is packed: unpack it, and name the CSV.')
-    rows = parse_csv(BytesIO(unquote(content)), 'sample_submission.csv', str(path))
+    rows = parse_csv(BytesIO(unquote(content, str(path))), 'sample_submission.csv', str(path))
     return pd.DataFrame(rows, columns=HEADERS['sample_submission.csv'])
 
 # %% ../../nbs/24_results.submission.ipynb #f4cb5571

@@ -79,6 +79,8 @@ def sweep_members(
     "The runs of a sweep; a `RecordError` where some failed, or there are fewer than asked for, or nothing to choose them by."
     try: table = pd.read_csv(folder/'sweep.csv')
     except (OSError, ValueError) as error: raise RecordError(f"{folder} is neither a run nor a sweep's folder: {error}") from None
+    if lack := {'run', 'split', 'accuracy', 'error'} - set(table):
+        raise RecordError(f"{folder/'sweep.csv'} is no sweep's table: it has no column {', '.join(sorted(lack))}.")
     if top is None:
         if table.error.notna().any():
             raise RecordError(f'{int(table.error.notna().sum())} runs of the sweep in {folder} failed. Run it again, or choose the best of '
@@ -90,7 +92,8 @@ def sweep_members(
         raise RecordError(f'--top has nothing to go by: the runs of the sweep in {folder} were validated on different rows.')
     if found.accuracy.isna().any():
         raise RecordError(f'--top has nothing to go by: some runs of the sweep in {folder} were trained on all rows.')
-    return [folder/run for run in found.sort_values('accuracy', ascending=False, kind='stable').run[:top]]
+    accuracy = [read_record(folder/run)['metrics']['valid_accuracy'] for run in found.run] # the table may have been edited
+    return [folder/run for run in found.assign(accuracy=accuracy).sort_values('accuracy', ascending=False, kind='stable').run[:top]]
 
 # %% ../../nbs/46_runs.members.ipynb #cc15e1bc
 def find_members(
@@ -99,6 +102,8 @@ def find_members(
 ) -> list[Path]: # of runs
     "The runs that are meant."
     folders = list(map(Path, folders))
+    if top is not None and sum(not (folder/'run.json').exists() for folder in folders) > 1:
+        raise RecordError('--top chooses among the runs of one sweep: name one folder.')
     runs = [run for folder in folders for run in ([folder] if (folder/'run.json').exists() else sweep_members(folder, top))]
-    if top and runs == folders: raise RecordError("--top chooses among the runs of a sweep: name a sweep's folder.")
+    if top is not None and runs == folders: raise RecordError("--top chooses among the runs of a sweep: name a sweep's folder.")
     return runs

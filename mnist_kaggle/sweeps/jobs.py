@@ -86,6 +86,11 @@ def read_parameters(
     header, *lines = [line for line in lines if any(map(str.strip, line))] or [[]] # a spreadsheet leaves rows of commas behind
     if not header:
         raise SweepError(f'{path} is empty: its first line names parameters, as model,seed,epochs, and each other line has their values.')
+    if len(header) == 1 and re.search('[;\t]', header[0]):
+        raise SweepError(f'{path} separates its columns by other signs than commas: save it with commas.')
+    # empty columns behind the last are left out
+    width = max(i + 1 for line in [header, *lines] for i, cell in enumerate(line) if cell.strip())
+    header, lines = header[:width], [line[:width] for line in lines]
     names = [name.strip() for name in header]
     for name in names:
         if name not in KINDS:
