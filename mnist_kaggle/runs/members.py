@@ -92,8 +92,7 @@ def sweep_members(
         raise RecordError(f'--top has nothing to go by: the runs of the sweep in {folder} were validated on different rows.')
     if found.accuracy.isna().any():
         raise RecordError(f'--top has nothing to go by: some runs of the sweep in {folder} were trained on all rows.')
-    accuracy = [read_record(folder/run)['metrics']['valid_accuracy'] for run in found.run] # the table may have been edited
-    return [folder/run for run in found.assign(accuracy=accuracy).sort_values('accuracy', ascending=False, kind='stable').run[:top]]
+    return [folder/run for run in found.sort_values('accuracy', ascending=False, kind='stable').run[:top]]
 
 # %% ../../nbs/46_runs.members.ipynb #cc15e1bc
 def find_members(
