@@ -229,7 +229,9 @@ def test_zip_packed_in_another_way(small, tmp_path):
 
 
 def test_file_that_is_no_zip(small):
-    refuse(small/'train.csv', 'train.csv', 'not a whole zip')
+    refuse(small/'train.csv', 'train.csv', 'name the folder')
+    (small/'notes.txt').write_text('no zip')
+    refuse(small/'notes.txt', 'notes.txt', 'not a whole zip')
 
 
 def test_the_fast_parser_and_the_one_that_names_the_place_agree():

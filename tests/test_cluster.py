@@ -33,7 +33,7 @@ def dask(tmp_path, environment):
         return processes[-1]
     run.address = None
     run('scheduler', 'scheduler')
-    wait_until((tmp_path/'scheduler.json').exists)
+    wait_until(lambda: (tmp_path/'scheduler.json').exists() and (tmp_path/'scheduler.json').read_text().strip().endswith('}')) # dask writes it bit by bit
     run.address = json.loads((tmp_path/'scheduler.json').read_text())['address']
     yield run
     for process in processes:
