@@ -46,8 +46,7 @@ class LeashedKernel(AsyncKernelManager):
     async def start_kernel(self, **kwargs):
         hidden = (*SECRETS, 'PYTHONSTARTUP') # the second would be run first, as what stands in a user's profile would
         environment = {name: value for name, value in os.environ.items() if name not in hidden}
-        temporary = Path(self.connection_file).parent
-        environment |= {'TMPDIR': str(temporary), 'IPYTHONDIR': str(temporary/'ipython')}
+        environment['TMPDIR'] = str(Path(self.connection_file).parent)
         parent = os.getpid()
         if self.server: self.provisioner = ForkedProvisioner(self.server, kernel_id=str(uuid4()), kernel_spec=self.kernel_spec, parent=self)
         await super().start_kernel(env=environment, cwd=str(self.folder), preexec_fn=lambda: end_with_parent(parent), **kwargs)
@@ -155,7 +154,9 @@ def run_notebook(
     # papermill formats them; and one that begins with a dash it takes for the terminal
     paths = [str(path).replace('{', '{{').replace('}', '}}') for path in (PIPELINE, folder.resolve()/'pipeline.ipynb')]
     bar = {'desc': name, 'disable': not on_terminal()}
-    arguments = ['--log-level=ERROR', f'--IPKernelApp.exec_lines={RARE_COLLECTIONS}']
+    # a profile of its own: what stands in the user's is run in their notebooks, and not here
+    arguments = ['--log-level=ERROR', '--profile=mnist_kaggle', '--IPKernelApp.auto_create=True',
+                 f'--IPKernelApp.exec_lines={RARE_COLLECTIONS}']
     with leashed_kernel(folder, minutes, find_server(parameters.get('device'))) as kernel:
         try:
             papermill.execute_notebook(*paths, parameters, progress_bar=bar, extra_arguments=arguments, km=kernel,
