@@ -29,8 +29,6 @@ def ask_or_none(
         except requests.HTTPError as error:
             # 403 is what it says of another's, and of nobody's
             if error.response is None or error.response.status_code not in (403, 404): raise
-        except ValueError as error: # so the client says 401 and 403 of a notebook
-            if not str(error).startswith('Cannot access kernel'): raise
 
 # %% ../../nbs/62_kaggle.session.ipynb #eba6a397
 FAILED = ('ERROR', 'CANCEL_REQUESTED', 'CANCEL_ACKNOWLEDGED')
