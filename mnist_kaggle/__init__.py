@@ -21,7 +21,8 @@ NAMES = {
     'results.evaluation': ['confusion_matrix', 'get_logits', 'plot_confusion', 'predict', 'show_mistakes'],
     'results.interval': ['prediction_interval'],
     'results.submission': ['check_submission', 'make_submission', 'read_submission', 'write_submission'],
-    'runs.record': ['load_run', 'read_record'],
+    'runs.loading': ['load_run'],
+    'runs.record': ['read_record'],
     'runs.listing': ['find_runs'],
     'runs.verify': ['verify'],
 }

@@ -20,7 +20,8 @@ from mnist_kaggle.data.places import find_data
 from mnist_kaggle.results.evaluation import get_logits, predict
 from mnist_kaggle.runs import kernel
 from mnist_kaggle.runs.naming import PIPELINE
-from mnist_kaggle.runs.record import RecordError, load_run, read_record
+from mnist_kaggle.runs.loading import load_run
+from mnist_kaggle.runs.record import RecordError, read_record
 from mnist_kaggle.runs.staging import RunError
 from mnist_kaggle.training.device import bfloat16_problem, cuda_problem
 from mnist_kaggle.training.net import make_net

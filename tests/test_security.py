@@ -18,7 +18,7 @@ from mnist_kaggle.data.digits import read_data
 from mnist_kaggle.data.files import DataError, FILES
 from mnist_kaggle.data.places import find_data
 from mnist_kaggle.runs.naming import PACKAGE
-from mnist_kaggle.runs.record import load_run
+from mnist_kaggle.runs.loading import load_run
 from mnist_kaggle.runs.run import execute as execute_cold
 from mnist_kaggle.runs.server import SECRETS
 from mnist_kaggle.runs.staging import RunError
@@ -68,7 +68,7 @@ def test_nothing_is_unpickled_while_files_are_read(tmp_path, small):
         import sys
         import torch, fastai.basics, safetensors.torch, mnist_kaggle.training.learner, mnist_kaggle.results.submission # what they do at import is not ours
         from mnist_kaggle.data.digits import read_data
-        from mnist_kaggle.runs.record import load_run
+        from mnist_kaggle.runs.loading import load_run
         from mnist_kaggle.results.submission import read_submission
         found = []
         sys.addaudithook(lambda event, args: found.append(args) if event == 'pickle.find_class' else None)

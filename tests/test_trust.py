@@ -32,7 +32,8 @@ from mnist_kaggle.runs import kernel
 from mnist_kaggle.runs.naming import PIPELINE, library_sha256, notebook_sha256
 from mnist_kaggle.kaggle.submit import scores_table
 from mnist_kaggle.runs.listing import find_runs
-from mnist_kaggle.runs.record import RecordError, hash_results, load_run, read_record, record_sha256
+from mnist_kaggle.runs.loading import load_run
+from mnist_kaggle.runs.record import RecordError, hash_results, read_record, record_sha256
 from mnist_kaggle.runs.run import find_complete, publish, run_once
 from mnist_kaggle.runs.staging import RunError
 from mnist_kaggle.runs.verify import verify

@@ -86,10 +86,11 @@ def library_sha256() -> str: # 64 hexadecimal digits
 
 # %% ../../nbs/38_runs.naming.ipynb #a7fae09b
 def cells_sha256(
-    cells: list[str] # sources of code cells, first the one that installs, then that of the parameters
+    cells: list[str], # sources of code cells, first the one that installs, then that of the parameters
+    first: int = 2 # the first that counts
 ) -> str: # 64 hexadecimal digits
     "A hash of a notebook's code."
-    return sha256(json.dumps([cell.strip() for cell in cells[2:] if not cell.startswith('# Parameters')]).encode()).hexdigest()
+    return sha256(json.dumps([cell.strip() for cell in cells[first:] if not cell.startswith('# Parameters')]).encode()).hexdigest()
 
 # %% ../../nbs/38_runs.naming.ipynb #91d8fb4b
 def notebook_sha256(
@@ -117,6 +118,7 @@ def recorded_name(
     "The name of the run that a record is of."
     computing = {name: version for name, version in record['versions'].items() if name in ('python', *COMPUTING)}
     identity = [record['parameters'], record['data']['sha256'], record['code']['library'], record['code']['notebook'], computing]
+    if 'own' in record: identity.append(record['own'])
     return f"{record['model']}-{sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]}"
 
 # %% ../../nbs/38_runs.naming.ipynb #e637dd1f
@@ -126,12 +128,14 @@ def installation() -> dict[str, dict[str, str]]: # `code` and `versions`, as a r
 
 # %% ../../nbs/38_runs.naming.ipynb #7e9117d7
 def run_name(
-    model: str, # a recipe's name
+    model: str, # a recipe's name, or that of a notebook of your own
     recipe: Recipe, # its device resolved
     split: str, # see `split_rows`
     digests: dict[str, str], # sha256 of each data file
-    installed: dict|None = None # from `installation`, for many names; None looks
+    installed: dict|None = None, # from `installation`, for many names; None looks
+    own: dict|None = None # of a notebook of your own: `code` and `own`, as its record has them
 ) -> str: # the model and eight hexadecimal digits
     "The name of a run that is still to be made, different where parameters, data, code or versions differ."
-    return recorded_name({'model': model, 'parameters': {**asdict(recipe), 'split': split}, 'data': {'sha256': digests},
-        **(installed or installation())})
+    found = {'model': model, 'parameters': {**asdict(recipe), 'split': split}, 'data': {'sha256': digests}, **(installed or installation())}
+    if own: found |= {'own': own['own'], 'code': {**found['code'], 'notebook': own['code']}}
+    return recorded_name(found)

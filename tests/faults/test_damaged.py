@@ -11,7 +11,8 @@ from mnist_kaggle.data.cache import cache_folder
 from mnist_kaggle.data.digits import read_data
 from mnist_kaggle.data.files import DataError, FILES
 from mnist_kaggle.data.parse import parse_csv
-from mnist_kaggle.runs.record import RESULTS, RecordError, load_run, read_record
+from mnist_kaggle.runs.loading import load_run
+from mnist_kaggle.runs.record import RESULTS, RecordError, read_record
 from mnist_kaggle.runs.run import execute, run_once
 
 EXAMPLES = 1000
