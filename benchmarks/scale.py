@@ -18,8 +18,9 @@ from mnist_kaggle.data.files import data_sha256
 from mnist_kaggle.data.places import find_data
 from mnist_kaggle.sweeps.cluster import identity, local_client
 from mnist_kaggle.sweeps.transfer import data_folder, send_data
-from mnist_kaggle.sweeps.jobs import combine, job_name, job_parameters, make_jobs, on_device
+from mnist_kaggle.sweeps.jobs import job_name, job_parameters, make_jobs, on_device
 from mnist_kaggle.sweeps.remote import run_job
+from mnist_kaggle.sweeps.values import combine
 from mnist_kaggle.sweeps.sweep import run_sweep
 from mnist_kaggle.training.device import processor_name
 from mnist_kaggle.training.recipes import RECIPES

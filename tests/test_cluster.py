@@ -16,7 +16,7 @@ from mnist_kaggle.runs.verify import verify
 from mnist_kaggle.sweeps import cluster
 from mnist_kaggle.sweeps.cluster import PATIENCE, remote_client, worker_device, worker_environments
 from mnist_kaggle.sweeps.transfer import data_folder
-from mnist_kaggle.sweeps.jobs import SweepError
+from mnist_kaggle.sweeps.values import SweepError
 
 
 @pytest.fixture
