@@ -36,7 +36,7 @@ OUT = click.option('--out', default='runs', show_default=True, type=UserPath(fil
     help='the folder for the runs\' folders')
 DATA = click.option('--data', help="a folder, Kaggle's zip, 'sample', or 'competition' for a search that never takes the sample"
     "  [default: MNIST_KAGGLE_DATA, Kaggle's mounts, the cache, the sample]")
-SPLIT = click.option('--split', default='first80', show_default=True, help=SPLITS)
+SPLIT = click.option('--split', help=f'{SPLITS}  [default: first80]')
 RUN = click.argument('run', type=UserPath())
 
 # %% ../../nbs/76_cli.options.ipynb #165f87b0

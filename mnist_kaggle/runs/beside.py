@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MAX_MODULE', 'distributions', 'NotebookError', 'plain_python', 'parse_code', 'imported_names', 'check_place',
-           'module_files', 'is_installed', 'find_modules', 'read_files', 'is_undeclared', 'watch_files',
+           'module_files', 'is_installed', 'find_modules', 'read_files', 'is_undeclared', 'enter_folder',
            'package_versions']
 
 # %% ../../nbs/39_runs.beside.ipynb #a01cdc71
@@ -132,16 +132,19 @@ def is_undeclared(
     return path.is_file() and not hidden and path.name not in FILES and path.suffix != '.zip'
 
 # %% ../../nbs/39_runs.beside.ipynb #3cbb699e
-def watch_files(
-    place: str # the folder of the original notebook
+def enter_folder(
+    place: str # of the original notebook; '' where that is elsewhere
 ) -> None:
-    "From now on, a `NotebookError` where this process opens a file there that was not declared."
+    """In a run's kernel: import from the run's folder, leave nothing else there, and from now on raise a `NotebookError` where a file
+    beside the original is opened that was not declared."""
+    if '' not in sys.path: sys.path.insert(0, '')
+    sys.dont_write_bytecode = True
     folder, allowed = Path(place), [Path.cwd(), Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve(), PACKAGE.resolve()]
     def watch(event, arguments):
         if event == 'open' and isinstance(arguments[0], str) and is_undeclared(arguments[0], folder, allowed):
             raise NotebookError(f"{arguments[0]} lies beside the notebook, and the notebook does not say that it reads it. Name it in the "
                 f"parameters, files = ['{Path(arguments[0]).name}'], and open it by this name.")
-    if folder != Path.cwd(): sys.addaudithook(watch)
+    if place and folder != Path.cwd(): sys.addaudithook(watch)
 
 # %% ../../nbs/39_runs.beside.ipynb #e8631f38
 distributions = cache(packages_distributions) # it reads the list of files of each installed package

@@ -149,7 +149,7 @@ def kernel_arguments(
 ) -> list[str]: # of the kernel's command
     "How a kernel is started: with a profile of its own, since what stands in the user's is run in their notebooks, and not here."
     lines = [RARE_COLLECTIONS]
-    if own and own.place: lines.append(f'from mnist_kaggle.runs.beside import watch_files; watch_files({own.place!r})')
+    if own: lines.append(f'from mnist_kaggle.runs.beside import enter_folder; enter_folder({own.place!r})')
     return ['--log-level=ERROR', '--profile=mnist_kaggle', '--IPKernelApp.auto_create=True',
             *(f'--IPKernelApp.exec_lines={line}' for line in lines)]
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RESULTS', 'RESULTS_OF', 'PACKAGES', 'RENAMED', 'save_net', 'save_logits', 'Stopwatch', 'hash_results',
            'record_sha256', 'seal_record', 'write_record', 'RecordError', 'rename', 'renew_record', 'read_record',
-           'check_is_run']
+           'check_is_run', 'unchecked']
 
 # %% ../../nbs/42_runs.record.ipynb #1b0cf44a
 import json
@@ -178,3 +178,11 @@ def check_is_run(
 ) -> None:
     "A `RecordError` for an ensemble: what is wanted only its members have."
     if record['kind'] != 'run': raise RecordError(f'{folder} is an ensemble: its members have a {what} each, it has none.')
+
+# %% ../../nbs/42_runs.record.ipynb #99fd1376
+def unchecked(
+    record: dict # of a run, or of an ensemble
+) -> list[str]: # in words
+    "The checks that the run's training has not passed."
+    from mnist_kaggle.training.checks import missing_checks
+    return missing_checks(record.get('checks', ())) if 'own' in record or 'checks' in record else []

@@ -36,7 +36,9 @@ def sweep_row(
 ) -> dict[str, object]: # by column of `sweep.csv`
     "What a run was given, and what came of it."
     row = {'run': name, **asdict(job.recipe), 'model': job.model, 'split': job.split}
-    if job.own: row |= {**{key: f'{value}' for key, value in json.loads(job.values).items()}, 'model': job.own.name, 'recipe': job.model}
+    if job.own:
+        plain = {name: value if isinstance(value, (int, float, str)) else f'{value}' for name, value in json.loads(job.values).items()}
+        row |= {**plain, 'model': job.own.name, 'recipe': job.model}
     if problem: return {**row, 'error': problem}
     record = read_record(out/name)
     return {**row, 'accuracy': record['metrics']['valid_accuracy'], 'training seconds': record['seconds']['train'],
