@@ -18,7 +18,8 @@ from mnist_kaggle.data.files import data_sha256
 from mnist_kaggle.data.places import find_data
 from mnist_kaggle.sweeps.cluster import identity, local_client
 from mnist_kaggle.sweeps.transfer import data_folder, send_data
-from mnist_kaggle.sweeps.jobs import job_name, job_parameters, make_jobs, on_device
+from mnist_kaggle.runs.jobs import job_name, job_parameters, on_device
+from mnist_kaggle.sweeps.jobs import make_jobs
 from mnist_kaggle.sweeps.remote import run_job
 from mnist_kaggle.sweeps.values import combine
 from mnist_kaggle.sweeps.sweep import run_sweep

@@ -31,14 +31,16 @@ def check_run(
 ) -> dict: # the record
     "A `RecordError`, `DataError` or `SubmissionError` unless the run is whole, on the competition's data, and its submission fits."
     from mnist_kaggle.data.digits import read_data
-    # with torch, which the other functions can do without
     from mnist_kaggle.results.submission import SubmissionError, check_submission, read_submission
+    from mnist_kaggle.runs.audit import audit_run
     from mnist_kaggle.runs.verify import find_recorded_data
     folder, record = Path(folder), read_record(folder)
     if record['data']['sha256'] != COMPETITION_SHA256:
         raise RecordError(f"{folder} is not for Kaggle: it was not made with the competition's data.")
-    try: check_submission(read_submission(folder/'submission.csv'), read_data(find_recorded_data(record, data)))
+    data = read_data(find_recorded_data(record, data))
+    try: check_submission(read_submission(folder/'submission.csv'), data)
     except SubmissionError as error: raise SubmissionError(f'{folder/"submission.csv"}: {error}') from None
+    if record['kind'] == 'run': audit_run(folder, record, data)
     return record
 
 # %% ../../nbs/70_kaggle.submit.ipynb #0f6128bb
