@@ -28,7 +28,7 @@ from mnist_kaggle.training.net import make_net
 from mnist_kaggle.training.recipes import MODELS
 
 FILES = ['history.csv', 'logits.safetensors', 'model.safetensors', 'pipeline.ipynb', 'pipeline.sha256', 'recipe.json', 'run.json', 'submission.csv']
-KEYS = ['kind', 'model', 'parameters', 'data', 'code', 'versions', 'device', 'metrics', 'files', 'seconds', 'started', 'ended', 'sha256']
+KEYS = ['kind', 'model', 'parameters', 'data', 'code', 'versions', 'device', 'metrics', 'given', 'trained', 'checks', 'files', 'seconds', 'started', 'ended', 'sha256']
 
 
 def check_run(folder, rows=500, by_hand=False):
@@ -117,7 +117,7 @@ def test_all_rows_have_no_validation_figures(tmp_path):
     assert record['metrics']['valid_accuracy'] is record['metrics']['valid_loss'] is record['metrics']['baseline_accuracy'] is None
     assert load_file(tmp_path/'run/logits.safetensors')['valid'].shape == (0, 10)
     assert pd.read_csv(tmp_path/'run/history.csv').valid_loss.isna().all()
-    assert text_of(tmp_path/'run/pipeline.ipynb').count('All rows were trained on: there are no validation rows to say') == 5
+    assert text_of(tmp_path/'run/pipeline.ipynb').count('All rows were trained on: there are no validation rows to say') == 3
 
 
 def test_folds_and_a_folder_with_an_odd_name(tmp_path):

@@ -1,6 +1,7 @@
 "The mistakes that a run must not survive, each made on purpose; submissions that must not be handed in; runs that are verified."
 import json
 import os
+import re
 import zipfile
 
 import nbformat
@@ -73,7 +74,7 @@ def test_a_test_file_with_a_training_row(small, command):
     assert result.returncode == 1 and 'LeakError: image 2 of the test set is also image 6 of the train set' in result.stderr
 
 
-def value_net(recipe):
+def value_net(recipe, maker=None):
     "A net of one output, as the regression's."
     torch.manual_seed(recipe.seed)
     return linear_net(1)
@@ -147,7 +148,7 @@ def test_weights_that_broke_at_the_last_step(sample):
     with pytest.raises(SubmissionError, match='logits of test row 0 are not all numbers'): make_submission(net(torch.zeros(20, 1, 28, 28)).detach(), np.arange(1, 21))
 
 
-def dead_net(recipe):
+def dead_net(recipe, maker=None):
     net = make_net(recipe)
     net[-1].bias.data[4] = 1e6
     return net
@@ -176,20 +177,24 @@ def test_a_slow_start_is_no_failure(sample, tmp_path):
     with pytest.raises(TrainingError): one_epoch([4])
 
 
-@pytest.mark.parametrize('right, wrong, words', [
-    ('get_logits(learn.model, digits.test_images, recipe.tta, recipe.seed)', 'get_logits(learn.model, digits.test_images[::-1].copy(), recipe.tta, recipe.seed)', 'SubmissionError.*not what the net says'),
-    ('get_logits(learn.model, digits.test_images, recipe.tta, recipe.seed)', 'get_logits(learn.model, digits.images[:500], recipe.tta, recipe.seed)', 'SubmissionError.*training rows at the same places'),
-    ('submission = make_submission(test_logits, digits.ids)', 'submission = make_submission(test_logits, digits.ids).assign(Label=digits.labels[:500])', 'SubmissionError.*training rows at the same places'),
-    ('submission = make_submission(test_logits, digits.ids)', 'submission = make_submission(test_logits, digits.ids)[::-1]', 'SubmissionError.*row 1 has id 500')])
-def test_a_pipeline_with_a_mistake(tmp_path, monkeypatch, right, wrong, words):
-    text = PIPELINE.read_text()
+OTHER_ROWS = 'from dataclasses import replace; run.data = replace(run.data, test_images={}); '
+CHANGED = "; submission{}.to_csv(run.folder/'submission.csv', index=False)"
+
+
+@pytest.mark.parametrize('before, after, words', [
+    (OTHER_ROWS.format('run.data.test_images[::-1].copy()'), '', 'SubmissionError.*not what the net says'),
+    (OTHER_ROWS.format('run.data.images[:500]'), '', 'SubmissionError.*training rows at the same places'),
+    ('', CHANGED.format('.assign(Label=run.data.labels[:500])'), 'submission.csv.*training rows at the same places'),
+    ('', CHANGED.format('[::-1]'), 'submission.csv.*row 1 has id 500')])
+def test_a_pipeline_with_a_mistake(tmp_path, monkeypatch, before, after, words):
+    text, right = PIPELINE.read_text(), 'submission = predict_test(run, learn)'
     assert text.count(right) == 1
-    (tmp_path/'mistaken.ipynb').write_text(text.replace(right, wrong))
+    (tmp_path/'mistaken.ipynb').write_text(text.replace(right, before + right + after))
     monkeypatch.setattr(kernel, 'PIPELINE', tmp_path/'mistaken.ipynb')
     with pytest.raises(RunError, match=words): execute({'model': 'linear', 'data': 'sample', 'epochs': 2}, tmp_path/'out/run')
     assert [path.name for path in (tmp_path/'out').iterdir()] == ['run-failed.ipynb']
     first = nbformat.read(tmp_path/'out/run-failed.ipynb', 4).cells[0].source
-    assert first.startswith('# This run failed\n\n    SubmissionError')
+    assert re.match('# This run failed\n\n    .*' + words, first)
 
 
 def test_test_rows_of_other_digits(tmp_path, sample):
@@ -350,13 +355,19 @@ def test_verify_runs_nothing_where_a_file_is_not_as_recorded(copy, monkeypatch, 
     assert result.exit_code == 1 and name in result.output
 
 
-def test_verify_different_without_a_reason(copy):
+def test_verify_a_submission_that_was_changed(copy):
     submission = pd.read_csv(copy/'submission.csv')
     submission.loc[:2, 'Label'] = (submission.Label[:3] + 1) % 10
     submission.to_csv(copy/'submission.csv', index=False)
     reseal(copy, files=hash_results(copy))
     status, words = verify(copy)
-    assert status == 1 and 'What differs: submission.csv' in words and '3 of 500 predictions differ' in words and 'Nothing that the records hold explains it' in words
+    assert status == 1 and 'submission.csv has' in words and 'by the stored logits it is' in words and '3 labels differ' in words
+
+
+def test_verify_different_without_a_reason(copy):
+    reseal(copy, metrics={**read_record(copy)['metrics'], 'train_loss': 0.01})
+    status, words = verify(copy)
+    assert status == 1 and 'What differs: train_loss' in words and '0 of 500 predictions differ' in words and 'Nothing that the records hold explains it' in words
 
 
 def test_verify_a_submission_that_was_cut(copy):
@@ -364,7 +375,7 @@ def test_verify_a_submission_that_was_cut(copy):
     (copy/'submission.csv').write_text('\n'.join(lines[:-3]) + '\n')
     reseal(copy, files=hash_results(copy))
     status, words = verify(copy)
-    assert status == 1 and '3 of 500 predictions differ' in words
+    assert status == 1 and 'id 498 is missing' in words
 
 
 def test_verify_passes_over_a_damaged_place(copy, capsys):
@@ -496,7 +507,7 @@ def test_cublas_is_told_before_cuda_is_asked(monkeypatch):
 
 def test_a_changed_pipeline_is_another_run(tmp_path, monkeypatch):
     text = PIPELINE.read_text()
-    (tmp_path/'changed.ipynb').write_text(text.replace('watch.lap(\'baseline\')', 'watch.lap(\'baseline\');'))
+    (tmp_path/'changed.ipynb').write_text(text.replace('measure_baseline(run)', 'measure_baseline(run) # once'))
     monkeypatch.setattr(kernel, 'PIPELINE', tmp_path/'changed.ipynb')
     record = execute({'model': 'linear', 'data': 'sample', 'epochs': 2}, tmp_path/'run')
     assert record['code']['notebook'] == notebook_sha256(tmp_path/'changed.ipynb') != notebook_sha256(PIPELINE)

@@ -31,7 +31,7 @@ def complete_metrics(
     history: pd.DataFrame # from `get_history`
 ) -> dict[str, float|int|None]: # None for what could not be measured
     "All metrics of the record."
-    last, rows = history.iloc[-1], len(run.labels)
+    last, rows = history.iloc[-1] if len(history) else pd.Series(None, history.columns, dtype=object), len(run.labels)
     right = int((run.logits.argmax(1).numpy() == run.labels).sum())
     lower, upper = prediction_interval(right, rows, len(run.test_logits)) if rows else (None, None)
     names = ('valid_accuracy', 'baseline_accuracy', 'train_loss', 'valid_loss', 'valid_rows', 'score_lower', 'score_upper',
@@ -46,7 +46,7 @@ def passed_checks(
     weights: bytes # of the net that is kept
 ) -> list[str]: # of `CHECKS`
     "The checks that this learner's training has passed; none where `train` did not train it."
-    same = getattr(learn, 'trained', None) == sha256(weights).hexdigest()
+    same = getattr(learn, 'weights_after', None) == sha256(weights).hexdigest()
     return sorted({*getattr(learn, 'checks', ()), *(['weights'] if same else [])})
 
 # %% ../../nbs/45_runs.finish.ipynb #c9f71f09
@@ -97,7 +97,7 @@ def finish_run(
     data_record = {'sha256': data.sha256, 'rows': {'train.csv': len(data.images), 'test.csv': len(data.test_images)},
         'competition': data.sha256 == COMPETITION_SHA256}
     record = write_record(run.folder, recipe=run.recipe, split=run.split, data=data_record, metrics=metrics, watch=run.watch, given=given,
-        checks=passed_checks(learn, (run.folder/'model.safetensors').read_bytes()), **name_code(run, given))
+        trained=getattr(learn, 'weights_after', None), checks=passed_checks(learn, (run.folder/'model.safetensors').read_bytes()), **name_code(run, given))
     for words in missing_checks(record['checks']): print(f'Not checked: {words}.')
     print(how_to_submit(run.folder, data_record['competition']))
     return pd.Series(metrics, name=record['model'], dtype=object).to_frame()

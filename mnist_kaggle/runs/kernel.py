@@ -25,7 +25,7 @@ from jupyter_client.manager import AsyncKernelManager
 from jupyter_core.utils import ensure_event_loop, run_sync
 
 from ..data.writing import on_terminal, write_file
-from .failures import end_processes, left_behind, say_error, unfinished_cell
+from .failures import ProcessWatch, say_end, say_error
 from .naming import PIPELINE
 from .cells import code_cells
 from .notebook import OwnNotebook
@@ -170,18 +170,19 @@ def run_notebook(
         source = write_file(Path(kernel.connection_file).with_name('source.ipynb'), own.content) if own else PIPELINE
         # papermill formats them; and one that begins with a dash it takes for the terminal
         paths = [str(path).replace('{', '{{').replace('}', '}}') for path in (source, executed)]
+        cells, watch = code_cells(json.loads(Path(source).read_text(encoding='utf-8'))), ProcessWatch()
+        def look(cell, **about): watch.look(kernel.provisioner.pid, cell.source)
         try:
             papermill.execute_notebook(*paths, parameters, progress_bar=bar, extra_arguments=kernel_arguments(own), km=kernel,
-                kernel_name=KERNELSPEC['name'],
-                language=KERNELSPEC['language'])
-            if left := left_behind(kernel.provisioner.pid): raise RunError(end_processes(left, executed))
+                kernel_name=KERNELSPEC['name'], language=KERNELSPEC['language'], **({'on_cell_executed': look} if own else {}))
+            if left := watch.end(kernel.provisioner.pid, cells): raise RunError(left)
         except papermill.exceptions.PapermillExecutionError as error:
-            cells = code_cells(json.loads(Path(source).read_text(encoding='utf-8')))
             raise RunError(say_error(error.ename, error.evalue, error.source, cells)) from None
         except RuntimeError as error: # nbclient's, of a dead kernel
             if isinstance(error, RunError): raise
-            where = unfinished_cell(executed)
+            where = say_end(executed)
             if kernel.is_late:
                 raise RunError('It was stopped.' if minutes is None else f'The time limit of {minutes:g} minutes was reached.{where}'
                     ) from None
-            raise KernelDied(f'The kernel died ({error}).{where} Was there too little memory, or does a cell call exit()?') from None
+            kind = RunError if 'exit()' in where else KernelDied # which may live another time
+            raise kind(f'The kernel died ({error}).{where or " Was there too little memory?"}') from None

@@ -105,8 +105,11 @@ def open_notebook(
     "A notebook's content; a `NotebookError` where it is none."
     import nbformat
     if not path.is_file(): raise NotebookError(f'{path} is not there. `mnist_kaggle new {path}` makes one.')
-    try: return nbformat.read(path, 4)
-    except (ValueError, UnicodeDecodeError, nbformat.reader.NotJSONError, nbformat.ValidationError) as error:
+    try:
+        text = path.read_text(encoding='utf-8')
+        if not isinstance(json.loads(text), dict): raise ValueError('it is JSON of another kind')
+        return nbformat.reads(text, 4)
+    except (ValueError, nbformat.ValidationError, KeyError, AttributeError) as error: # the last two where keys are missing
         raise NotebookError(f'{path} is no notebook: {str(error).splitlines()[0][:100]}') from None
 
 # %% ../../nbs/41_runs.notebook.ipynb #ba9694f1

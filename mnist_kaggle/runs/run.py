@@ -16,7 +16,7 @@ from ..data.digits import DigitData, read_data
 from ..data.places import find_data
 from ..data.writing import flush, publish_file, remove_unfinished, write_file
 from .audit import audit_run
-from .failures import unfinished_cell
+from .failures import say_end
 from .kernel import run_notebook
 from .notebook import OwnNotebook
 from .record import RecordError, read_record
@@ -35,7 +35,7 @@ def find_problem(
         counts = [cell['execution_count'] for cell in cells]
     except FileNotFoundError: return 'There is no notebook.'
     except (ValueError, KeyError, TypeError): return 'The notebook is damaged.'
-    if None in counts: return f'The notebook ended before its last cell.{unfinished_cell(staging/NOTEBOOK)} Does the one before call exit()?'
+    if None in counts: return f'The notebook ended before its last cell.{say_end(staging/NOTEBOOK)}'
     if not (staging/'run.json').exists():
         return 'The notebook has written no run.json: its last cell must be finish_run(run, learn), and its results belong into `folder`.'
     try:

@@ -121,8 +121,8 @@ def get_learner(
     learn = Learner(get_dls(data, split, recipe.batch_size, recipe.seed, device), model.to(device), path=path,
         loss_func=loss_func or CrossEntropyLossFlat(), opt_func=opt_func or get_opt_func(recipe.optimiser, recipe.schedule),
         metrics=[accuracy] + own_metrics, cbs=[History(), WatchTraining()] + augment_callbacks(recipe, augment) + own_cbs)
-    learn.recipe, learn.parts, learn.checks, learn.start = recipe, parts_of(learn), frozenset(), weights_sha256(learn.model)
-    learn.given = words_for(net=net, augment=augment, opt_func=opt_func, loss_func=loss_func, cbs=own_cbs, metrics=own_metrics)
+    learn.recipe, learn.parts, learn.checks, learn.weights_before = recipe, parts_of(learn), frozenset(), weights_sha256(learn.model)
+    learn.given = words_for(net=model if net else None, augment=augment, opt_func=opt_func, loss_func=loss_func, cbs=own_cbs, metrics=own_metrics)
     MAKERS[learn] = net
     return learn
 
@@ -163,7 +163,7 @@ def check_start(
     if not isinstance(maker, nn.Module):
         check_fresh(learn.model, make_net(recipe, maker))
         return {'disjoint', 'order', 'fresh'}
-    if weights_sha256(learn.model) != learn.start:
+    if weights_sha256(learn.model) != learn.weights_before:
         raise NotFreshError('this net has been trained since it was handed in. Hand in the function that makes it, as net=make_net.')
     return {'disjoint', 'order'}
 
@@ -185,4 +185,4 @@ def train(
         (schedule or SCHEDULES[recipe.schedule])(learn, recipe.epochs, recipe.lr)
     if schedule: learn.given['schedule'] = describe(schedule)
     watch = [cb for cb in learn.cbs if isinstance(cb, WatchTraining)]
-    learn.checks, learn.trained = frozenset(made.union(*(cb.made for cb in watch))), weights_sha256(learn.model)
+    learn.checks, learn.weights_after = frozenset(made.union(*(cb.made for cb in watch))), weights_sha256(learn.model)
