@@ -19,6 +19,7 @@ import psutil
 import pytest
 from commands import CommandServer
 from kaggle_stub import Kaggle
+from sweeping import PATIENTLY, wait_until
 
 from mnist_kaggle.data import cache, sample
 
@@ -143,3 +144,31 @@ def start(tmp_path, environment):
     yield run
     for process in started:
         for one in [*process.children(recursive=True), process] if process.is_running() else []: one.kill()
+
+
+@pytest.fixture
+def dask(tmp_path, environment):
+    "Start a scheduler, and workers with folders and caches of their own: `dask('worker', 'one')`. The address is `dask.address`."
+    bin, processes = PROGRAM.parent, []
+    def run(kind, name, threads=1, nanny=False, **more):
+        home = tmp_path/name
+        home.mkdir()
+        surroundings = {**environment, 'HOME': str(home), 'XDG_CACHE_HOME': str(home/'cache'), 'TMPDIR': str(home), **more}
+        arguments = {'scheduler': ['--host', '127.0.0.1', '--port', '0', '--no-dashboard', '--scheduler-file', tmp_path/'scheduler.json'],
+                     'worker': [run.address, '--nthreads', threads, '--host', '127.0.0.1', '--no-dashboard', *([] if nanny else ['--no-nanny']), '--local-directory', home/'work']}[kind]
+        processes.append(psutil.Popen([bin/'dask', kind, *map(str, arguments)], cwd=home, env=surroundings, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+        return processes[-1]
+    run.address = None
+    run('scheduler', 'scheduler')
+    wait_until(lambda: (tmp_path/'scheduler.json').exists() and (tmp_path/'scheduler.json').read_text().strip().endswith('}')) # dask writes it bit by bit
+    run.address = json.loads((tmp_path/'scheduler.json').read_text())['address']
+    yield run
+    for process in processes:
+        for one in [*process.children(recursive=True), process] if process.is_running() else []: one.kill()
+        process.wait()
+
+
+def wait_for_workers(address, n):
+    "Wait until a scheduler has so many workers."
+    program = f'from distributed import Client; Client({address!r}).wait_for_workers({n}, timeout={PATIENTLY})'
+    subprocess.run([sys.executable, '-c', program], check=True)

@@ -1,14 +1,11 @@
 "Sweeps on a cluster without a shared disk, with workers killed."
-import json
 import signal
 import re
 import socket
-import subprocess
-import sys
 
 import psutil
 import pytest
-from conftest import PROGRAM
+from conftest import wait_for_workers
 from sweeping import PATIENTLY, kernels, leftovers, runs_in, wait_until
 
 from mnist_kaggle.data.digits import read_data
@@ -17,34 +14,6 @@ from mnist_kaggle.sweeps import cluster
 from mnist_kaggle.sweeps.cluster import PATIENCE, remote_client, worker_device, worker_environments
 from mnist_kaggle.sweeps.transfer import data_folder
 from mnist_kaggle.sweeps.values import SweepError
-
-
-@pytest.fixture
-def dask(tmp_path, environment):
-    "Start a scheduler, and workers with folders and caches of their own: `dask('worker', 'one')`. The address is `dask.address`."
-    bin, processes = PROGRAM.parent, []
-    def run(kind, name, threads=1, nanny=False, **more):
-        home = tmp_path/name
-        home.mkdir()
-        surroundings = {**environment, 'HOME': str(home), 'XDG_CACHE_HOME': str(home/'cache'), 'TMPDIR': str(home), **more}
-        arguments = {'scheduler': ['--host', '127.0.0.1', '--port', '0', '--no-dashboard', '--scheduler-file', tmp_path/'scheduler.json'],
-                     'worker': [run.address, '--nthreads', threads, '--host', '127.0.0.1', '--no-dashboard', *([] if nanny else ['--no-nanny']), '--local-directory', home/'work']}[kind]
-        processes.append(psutil.Popen([bin/'dask', kind, *map(str, arguments)], cwd=home, env=surroundings, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
-        return processes[-1]
-    run.address = None
-    run('scheduler', 'scheduler')
-    wait_until(lambda: (tmp_path/'scheduler.json').exists() and (tmp_path/'scheduler.json').read_text().strip().endswith('}')) # dask writes it bit by bit
-    run.address = json.loads((tmp_path/'scheduler.json').read_text())['address']
-    yield run
-    for process in processes:
-        for one in [*process.children(recursive=True), process] if process.is_running() else []: one.kill()
-        process.wait()
-
-
-def wait_for_workers(address, n):
-    "Wait until a scheduler has so many workers."
-    program = f'from distributed import Client; Client({address!r}).wait_for_workers({n}, timeout={PATIENTLY})'
-    subprocess.run([sys.executable, '-c', program], check=True)
 
 
 def test_a_cluster_without_a_shared_disk(dask, start, small, tmp_path, environment):

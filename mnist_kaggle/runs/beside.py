@@ -17,7 +17,9 @@ from functools import cache
 from importlib.machinery import PathFinder
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
+from tempfile import gettempdir
 
+from ..data.cache import cache_folder
 from ..data.files import FILES
 from .naming import COMPUTING, PACKAGE, PARSING
 
@@ -139,7 +141,8 @@ def enter_folder(
     beside the original is opened that was not declared."""
     if '' not in sys.path: sys.path.insert(0, '')
     sys.dont_write_bytecode = True
-    folder, allowed = Path(place), [Path.cwd(), Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve(), PACKAGE.resolve()]
+    places = (Path.cwd(), sys.prefix, sys.base_prefix, PACKAGE, cache_folder(), gettempdir())
+    folder, allowed = Path(place), [Path(one).resolve() for one in places]
     def watch(event, arguments):
         if event == 'open' and isinstance(arguments[0], str) and is_undeclared(arguments[0], folder, allowed):
             raise NotebookError(f"{arguments[0]} lies beside the notebook, and the notebook does not say that it reads it. Name it in the "
