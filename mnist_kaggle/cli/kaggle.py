@@ -109,7 +109,8 @@ def write_and_push(
         about = prepare(api.config_values['username'], parameters, public, folder, own)
         for path in sorted(folder.glob('*/*')): click.echo(f'{path}: {path.stat().st_size:,} bytes')
         if dry_run:
-            click.echo(f"Nothing was sent. This would be the notebook {about['id']}, with the data set {' and '.join(about['dataset_sources'])}.")
+            click.echo(f"Nothing was sent. This would be the notebook {about['id']}, with the data set "
+                f"{' and '.join(about['dataset_sources'])}.")
             return about['id'], None
         url, version = push_notebook(api, folder, force)
         click.echo(f"{about['id']} is on Kaggle: {url}")

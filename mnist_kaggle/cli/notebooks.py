@@ -30,7 +30,8 @@ def make_notebook(
     for cell in notebook['cells']:
         cell['source'] = cell['source'].replace('# Pipeline\n', f'# {name}\n', 1)
         if 'parameters' in cell['metadata']['tags']:
-            cell['source'] = cell['source'].replace('name = None  ', f'name = {name!r}', 1).replace("model = 'conv'", f'model = {model!r}', 1)
+            cell['source'] = cell['source'].replace('name = None  ', f'name = {name!r}', 1).replace("model = 'conv'",
+                f'model = {model!r}', 1)
     return json.dumps(notebook, indent=1).encode()
 
 # %% ../../nbs/79_cli.notebooks.ipynb #b2e5d6c0

@@ -90,7 +90,8 @@ def prepare(
     own: OwnNotebook|None = None # in place of the pipeline notebook
 ) -> dict: # what `kernel-metadata.json` says
     "Write what will be sent, a folder for each data set and one for the notebook; a `KaggleError` where there are other files."
-    for old in (*folder.glob('wheel/mnist_kaggle-*.whl'), *folder.glob('beside/beside-*.bundle'), *folder.glob('beside/*.json')): old.unlink()
+    for old in (*folder.glob('wheel/mnist_kaggle-*.whl'), *folder.glob('beside/beside-*.bundle'), *folder.glob('beside/*.json')):
+        old.unlink()
     name, wheel = pack_wheel()
     files = {'wheel': (name, wheel)}
     if own and own.files: files['beside'] = (bundle_name(bundle := pack_beside(own)), bundle)

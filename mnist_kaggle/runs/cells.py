@@ -73,6 +73,7 @@ def makes_net(
     "Does the cell define `make_net`, or leave it None?"
     for node in parse_code(cell.source, str(cell)).body:
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name == 'make_net': return True
-        if isinstance(node, (ast.Import, ast.ImportFrom)) and 'make_net' in [alias.asname or alias.name for alias in node.names]: return True
+        if isinstance(node, (ast.Import, ast.ImportFrom)) and 'make_net' in [alias.asname or alias.name for alias in node.names]:
+            return True
         if isinstance(node, ast.Assign) and 'make_net' in map(ast.unparse, node.targets): return ast.unparse(node.value) != 'None'
     return False

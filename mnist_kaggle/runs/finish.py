@@ -97,7 +97,8 @@ def finish_run(
     data_record = {'sha256': data.sha256, 'rows': {'train.csv': len(data.images), 'test.csv': len(data.test_images)},
         'competition': data.sha256 == COMPETITION_SHA256}
     record = write_record(run.folder, recipe=run.recipe, split=run.split, data=data_record, metrics=metrics, watch=run.watch, given=given,
-        trained=getattr(learn, 'weights_after', None), checks=passed_checks(learn, (run.folder/'model.safetensors').read_bytes()), **name_code(run, given))
+        trained=getattr(learn, 'weights_after', None), checks=passed_checks(learn, (run.folder/'model.safetensors').read_bytes()),
+        **name_code(run, given))
     for words in missing_checks(record['checks']): print(f'Not checked: {words}.')
     print(how_to_submit(run.folder, data_record['competition']))
     return pd.Series(metrics, name=record['model'], dtype=object).to_frame()

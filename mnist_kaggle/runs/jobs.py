@@ -45,7 +45,8 @@ def make_own_job(
     "A job of a notebook with all its parameters; a `ValueError` or `TypeError` names what is wrong."
     given = {name: value for name, value in given.items() if value is not None}
     if missing := [name for name in given if name not in notebook.parameters]:
-        raise NotebookError(f"{notebook.name}.ipynb has no parameter {', '.join(missing)} in its cell with the tag 'parameters': add it there, "
+        raise NotebookError(f"{notebook.name}.ipynb has no parameter {', '.join(missing)} in its cell with the tag 'parameters': add it "
+            "there, "
             'and use it.')
     values = {**notebook.parameters, **given}
     own = {name: values[name] for name in own_names(list(values), notebook.has_net)}

@@ -142,5 +142,6 @@ def read_notebook(
     beside = {**modules, **read_files(parameters.get('files', []), path.parent)}
     if taken := {file for file in beside if file in RESERVED}:
         raise NotebookError(f'{path.parent/taken.pop()} has the name of a file that a run writes itself. Rename it.')
-    return OwnNotebook(name, without_outputs(notebook), own_code([cell.source for cell in cells]), makes_net(tagged['net']), parameters, beside,
+    return OwnNotebook(name, without_outputs(notebook), own_code([cell.source for cell in cells]), makes_net(tagged['net']), parameters,
+        beside,
         package_versions(names), str(path.parent.resolve()))

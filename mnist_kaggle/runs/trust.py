@@ -75,5 +75,6 @@ def check_trust(
     "A `TrustError` says what would be executed, unless it is the library's own, signed here, or trusted."
     if 'own' not in record or trust or is_signed(folder, record): return
     what = ', '.join([str(folder/NOTEBOOK), *(str(folder/path) for path in record['own']['files'])])
-    raise TrustError(f'{folder} was not run here, and its code would be executed: {what}. Read it, and if you trust it, say so: --trust, or '
+    raise TrustError(f'{folder} was not run here, and its code would be executed: {what}. Read it, and if you trust it, say so: --trust, '
+        'or '
         'trust=True.')

@@ -115,7 +115,8 @@ def receive(
     "Write down a run that was made elsewhere; a `RunError` says why it is none, and where its notebook is."
     with staging_folder(folder) as staging:
         for name, content in outcome.files.items():
-            if not (staging/name).resolve().is_relative_to(staging.resolve()): raise RunError(f'The worker sent {name}, which leads elsewhere.')
+            if not (staging/name).resolve().is_relative_to(staging.resolve()):
+                raise RunError(f'The worker sent {name}, which leads elsewhere.')
             (staging/name).parent.mkdir(parents=True, exist_ok=True)
             (staging/name).write_bytes(content)
         notebook, problem = staging/failed_notebook(folder).name, outcome.problem or find_problem(staging, data)

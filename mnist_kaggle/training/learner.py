@@ -122,7 +122,8 @@ def get_learner(
         loss_func=loss_func or CrossEntropyLossFlat(), opt_func=opt_func or get_opt_func(recipe.optimiser, recipe.schedule),
         metrics=[accuracy] + own_metrics, cbs=[History(), WatchTraining()] + augment_callbacks(recipe, augment) + own_cbs)
     learn.recipe, learn.parts, learn.checks, learn.weights_before = recipe, parts_of(learn), frozenset(), weights_sha256(learn.model)
-    learn.given = words_for(net=model if net else None, augment=augment, opt_func=opt_func, loss_func=loss_func, cbs=own_cbs, metrics=own_metrics)
+    learn.given = words_for(net=model if net else None, augment=augment, opt_func=opt_func, loss_func=loss_func, cbs=own_cbs,
+        metrics=own_metrics)
     MAKERS[learn] = net
     return learn
 
