@@ -29,9 +29,9 @@ from mnist_kaggle.training.recipes import RECIPES
 RUNS = 8
 HERE = Path(__file__).parent
 STAGES = {  # by how a cell of the pipeline notebook begins
-    'imports': ('# On Kaggle', 'from dataclasses'), 'reading': ('source = find_data',), 'training': ('learn = get_learner',),
-    'evaluation': ('logits = get_logits', 'test_logits = get_logits'), 'plots': ('show_digits', 'history = ', 'plot_confusion', 'show_mistakes'),
-    'baseline, checks, record': ('watch = ', 'def accuracy', 'check_submission', 'score_lower', 'save_net')}
+    'imports': ('# On Kaggle', 'import torch', 'make_net', 'augment_batch', 'opt_func', 'loss_func'), 'reading': ('run = start_run',),
+    'training': ('learn = get_learner',), 'evaluation': ('evaluate_run', 'submission = predict_test'),
+    'plots': ('show_digits', 'plot_history', 'show_evaluation', 'submission.Label'), 'baseline, checks, record': ('measure_baseline', 'finish_run')}
 OWN = ('training', 'evaluation')  # a run's own; the rest is what it costs beyond them
 
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['KERNELS', 'RARE_COLLECTIONS', 'KERNELSPEC', 'KernelDied', 'LeashedKernel', 'forget_tasks', 'leashed_kernel',
-           'kill_kernels', 'import_papermill', 'check_tagged', 'kernel_arguments', 'run_notebook']
+           'kill_kernels', 'import_papermill', 'check_tagged', 'kernel_arguments', 'kernel_error', 'run_notebook']
 
 # %% ../../nbs/50_runs.kernel.ipynb #eff4861c
 import asyncio
@@ -153,6 +153,20 @@ def kernel_arguments(
     return ['--log-level=ERROR', '--profile=mnist_kaggle', '--IPKernelApp.auto_create=True',
             *(f'--IPKernelApp.exec_lines={line}' for line in lines)]
 
+# %% ../../nbs/50_runs.kernel.ipynb #cf0c6d47
+def kernel_error(
+    kernel: LeashedKernel, # that is dead
+    minutes: float|None, # time limit
+    error: RuntimeError, # as nbclient tells it
+    notebook: Path # as papermill has left it
+) -> RunError: # a `KernelDied` where it may live another time
+    "Why a kernel died, and where its notebook stood."
+    where = say_end(notebook)
+    if kernel.is_late:
+        return RunError('It was stopped.' if minutes is None else f'The time limit of {minutes:g} minutes was reached.{where}')
+    kind = RunError if 'exit()' in where else KernelDied
+    return kind(f'The kernel died ({error}).{where or " Was there too little memory?"}')
+
 # %% ../../nbs/50_runs.kernel.ipynb #a7540b15
 def run_notebook(
     parameters: dict[str, object], # of the notebook
@@ -165,24 +179,17 @@ def run_notebook(
     it is a `KernelDied` where the kernel did."""
     if not own: check_tagged(PIPELINE)
     papermill, executed = import_papermill(), folder.resolve()/'pipeline.ipynb'
-    bar = {'desc': name, 'disable': not on_terminal()}
     with leashed_kernel(folder, minutes, find_server(parameters.get('device'))) as kernel:
         source = write_file(Path(kernel.connection_file).with_name('source.ipynb'), own.content) if own else PIPELINE
-        # papermill formats them; and one that begins with a dash it takes for the terminal
-        paths = [str(path).replace('{', '{{').replace('}', '}}') for path in (source, executed)]
         cells, watch = code_cells(json.loads(Path(source).read_text(encoding='utf-8'))), ProcessWatch()
         def look(cell, **about): watch.look(kernel.provisioner.pid, cell.source)
+        # papermill formats them; and one that begins with a dash it takes for the terminal
+        paths = [str(path).replace('{', '{{').replace('}', '}}') for path in (source, executed)]
+        options = {'progress_bar': {'desc': name, 'disable': not on_terminal()}, 'language': KERNELSPEC['language']}
         try:
-            papermill.execute_notebook(*paths, parameters, progress_bar=bar, extra_arguments=kernel_arguments(own), km=kernel,
-                kernel_name=KERNELSPEC['name'], language=KERNELSPEC['language'], **({'on_cell_executed': look} if own else {}))
-            if left := watch.end(kernel.provisioner.pid, cells): raise RunError(left)
+            papermill.execute_notebook(*paths, parameters, kernel_name=KERNELSPEC['name'], km=kernel, extra_arguments=kernel_arguments(own),
+                **options, **({'on_cell_executed': look} if own else {}))
         except papermill.exceptions.PapermillExecutionError as error:
             raise RunError(say_error(error.ename, error.evalue, error.source, cells)) from None
-        except RuntimeError as error: # nbclient's, of a dead kernel
-            if isinstance(error, RunError): raise
-            where = say_end(executed)
-            if kernel.is_late:
-                raise RunError('It was stopped.' if minutes is None else f'The time limit of {minutes:g} minutes was reached.{where}'
-                    ) from None
-            kind = RunError if 'exit()' in where else KernelDied # which may live another time
-            raise kind(f'The kernel died ({error}).{where or " Was there too little memory?"}') from None
+        except RuntimeError as error: raise kernel_error(kernel, minutes, error, executed) from None # nbclient's, of a dead kernel
+        if left := watch.end(kernel.provisioner.pid, cells): raise RunError(left)

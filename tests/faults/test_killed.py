@@ -19,7 +19,7 @@ SAME = [name for name in RESULTS if name != 'history.csv'] # which holds seconds
 IN_KERNEL = [
     'kernel import numpy 1', 'kernel import torch 1', 'kernel import fastai.learner 1', 'kernel open train.csv 1', 'kernel open test.csv 1',
     'kernel import mnist_kaggle.models.metrics 1', 'kernel batch - 1', 'kernel batch - 2', 'kernel batch - 4', 'kernel batch - 6', 'kernel batch - 9', 'kernel batch - 13',
-    'kernel batch - 17', 'kernel batch - 20', 'kernel rename history.csv 1', 'kernel rename submission.csv 1', 'kernel rename model.safetensors 1', 'kernel rename recipe.json 1',
+    'kernel batch - 17', 'kernel batch - 20', 'kernel rename submission.csv 1', 'kernel rename history.csv 1', 'kernel rename model.safetensors 1', 'kernel rename recipe.json 1',
     'kernel rename logits.safetensors 1', 'kernel rename run.json 1']
 IN_RUNNER = [
     'runner open train.csv 1', 'runner rename train.csv 1', 'runner rename test.csv 1', 'runner import papermill 1', 'runner open pipeline.ipynb 4', 'runner open pipeline.ipynb 20',

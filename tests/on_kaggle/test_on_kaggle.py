@@ -144,7 +144,7 @@ def test_there_and_back(session, kaggle, ask, tmp_path, sample_contents):
     assert result.returncode == 0, result.stdout + result.stderr
     run, = (tmp_path/'runs').glob('two_layer-*')
     assert read_record(run)['versions']['torch'].startswith('2.10.') and read_record(run)['parameters']['epochs'] == 2
-    assert nbformat.read(run/'pipeline.ipynb', 4).cells[3].source.startswith('# Parameters')
+    assert nbformat.read(run/'pipeline.ipynb', 4).cells[4].source.startswith('# Parameters')
     result = ask('verify', run)
     assert (result.returncode, 'versions torch' in result.stdout) in ((0, False), (3, True)), result.stdout + result.stderr
     assert ask('submit', run).returncode == 0 and kaggle.submissions[0]['content'] == (run/'submission.csv').read_bytes()
