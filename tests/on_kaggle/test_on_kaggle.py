@@ -12,6 +12,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from owning import write_residual
 
 from mnist_kaggle.data.files import FILES
 from mnist_kaggle.data.sample import sample_files
@@ -148,3 +149,25 @@ def test_there_and_back(session, kaggle, ask, tmp_path, sample_contents):
     result = ask('verify', run)
     assert (result.returncode, 'versions torch' in result.stdout) in ((0, False), (3, True)), result.stdout + result.stderr
     assert ask('submit', run).returncode == 0 and kaggle.submissions[0]['content'] == (run/'submission.csv').read_bytes()
+
+
+def test_a_notebook_of_ones_own_there_and_back(session, kaggle, ask, tmp_path, sample_contents):
+    "With the module beside it, which comes from a data set of its own."
+    def run_kernel(text):
+        folder = session()
+        (folder/'input/datasets/me/beside').mkdir()
+        for token, name in kaggle.names.items():
+            if name.endswith('.bundle'): (folder/'input/datasets/me/beside'/name).write_bytes(kaggle.uploads[token])
+        result, files = save_and_run_all(folder, as_competition(text, sample_contents))
+        assert result.returncode == 0, result.stderr[-4000:]
+        return files
+    kaggle.run_kernel = run_kernel
+    write_residual(tmp_path)
+    assert ask('data').returncode == 0
+    result = ask('push', 'mine.ipynb', '--epochs', '2', '--device', 'cpu', '-p', 'width=8', '--follow')
+    assert result.returncode == 0, result.stdout + result.stderr
+    run, = (tmp_path/'runs').glob('mine-*')
+    assert (run/'my_layers.py').exists() and read_record(run)['versions']['torch'].startswith('2.10.') and read_record(run)['own']['parameters']['width'] == 8
+    result = ask('verify', run)
+    assert (result.returncode, 'versions torch' in result.stdout) in ((0, False), (3, True)), result.stdout + result.stderr
+    assert ask('submit', run).returncode == 0
