@@ -15,7 +15,8 @@ from fastai.optimizer import Adam, RMSProp
 from torch import nn
 
 from mnist_kaggle import get_history, get_learner, get_recipe, plot_history, read_data, train
-from mnist_kaggle.training.checks import CHECKS, NotFreshError, ShapeError
+from mnist_kaggle.training.checklist import CHECKS
+from mnist_kaggle.training.checks import NotFreshError, ShapeError
 from mnist_kaggle.training.net import NetError, make_net
 
 RECIPE = get_recipe('linear', epochs=2, lr=0.01)

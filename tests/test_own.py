@@ -27,7 +27,7 @@ from mnist_kaggle.runs.server import warm_kernels
 from mnist_kaggle.runs.staging import RunError
 from mnist_kaggle.runs.trust import TrustError
 from mnist_kaggle.runs.verify import verify
-from mnist_kaggle.training.checks import CHECKS
+from mnist_kaggle.training.checklist import CHECKS
 
 PAPERMILL = Path(sys.executable).with_name('papermill')
 
