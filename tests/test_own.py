@@ -67,6 +67,7 @@ def test_a_lost_tag_of_ones_own(tmp_path, lost):
 
 @pytest.mark.parametrize('cells, words', [
     ({'net': 'def make_net() return 1'}, "the cell under 'The net', line 1: expected ':'"),
+    ({'parameters': 'n = (2, 3)'}, 'n = \\(2, 3\\) is no plain value'),
     ({'parameters': 'n = 2 * 3'}, "the cell under 'Parameters': n = 2 \\* 3 is no plain value"),
     ({'parameters': 'files = "prior.npy"'}, 'where a list of paths belongs'),
     ({'parameters': 'files = ["prior.npy"]'}, 'prior.npy is not a file'),
@@ -103,14 +104,24 @@ def test_modules_that_can_not_be_taken(tmp_path, name, make, words):
 
 
 @pytest.mark.parametrize('arguments, words', [
-    (['-p', 'depth=3'], "has no parameter 'depth'.*dropout=0.2"), (['-p', 'dropout=much'], 'dropout must be a number'), (['-p', 'seed=3'], 'use --seed'),
+    (['-p', 'depth=3'], "has no parameter 'depth'.*it has dropout=0.2, sizes="), (['-p', 'dropout=much'], 'dropout must be a number'), (['-p', 'seed=3'], 'use --seed'),
     (['-p', 'name=yours'], 'the command sets it'), (['-p', 'dropout'], 'write it as -p dropout=VALUE'), (['-p', 'dropout=0,0.2'], '`mnist_kaggle sweep` takes several'),
-    (['-p', 'dropout=1', '-p', 'dropout=0'], 'given twice'), (['--epochs', '0'], 'epochs must be from 1'), (['--model', 'convnet'], 'model must be one of')])
+    (['-p', 'dropout=1', '-p', 'dropout=0'], 'given twice'), (['-p', 'sizes=4,5'], 'a list stands in brackets'), (['--epochs', '0'], 'epochs must be from 1'), (['--model', 'convnet'], 'model must be one of')])
 def test_parameters_are_checked_before_anything_runs(command, tmp_path, arguments, words):
-    write_own(tmp_path, parameters='dropout = 0.2')
+    write_own(tmp_path, parameters='dropout = 0.2\nsizes = [8, 16]')
     result = command('run', 'mine.ipynb', '--data', 'sample', *arguments, cwd=tmp_path)
     assert result.returncode == 1 and re.search(words, result.stderr), result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ['mine.ipynb']
+
+
+def test_texts_and_data_of_a_notebook(command, tmp_path, small):
+    write_own(tmp_path, parameters=f'label = "none"\nother = None\ndata = {str(small)!r}\nepochs = 4')
+    for words in (('run', '-p', 'label=x, "y" = z'), ('run', '-p', 'label='), ('sweep', '-p', 'label="x, y",z', '-p', 'other=-1')):
+        result = command(words[0], 'mine.ipynb', *words[1:], cwd=tmp_path)
+        assert result.returncode == 0, result.stdout + result.stderr
+    records = [read_record(path.parent) for path in (tmp_path/'runs').glob('*/run.json')]
+    assert {record['own']['parameters']['label'] for record in records} == {'x, "y" = z', '', 'x, y', 'z'} and {record['own']['parameters']['other'] for record in records} == {None, -1}
+    assert {record['data']['rows']['train.csv'] for record in records} == {100}
 
 
 def test_parameters_without_a_notebook(command, tmp_path):
@@ -136,6 +147,7 @@ def test_new_does_not_overwrite(command, tmp_path):
     ({'net': 'def make_net(): return nn.Conv2d(3, 10, 3)'}, "to have 3 channels, but got 1 channels instead. It was raised in the cell under 'The net'."),
     ({'net': 'class Net(nn.Module): pass\ndef make_net(): return Net'}, "make_net returns the class Net. Return a net: Net(). It was raised in the cell under 'The net'."),
     ({'net': 'net = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))\ndef make_net(): return net'}, 'make_net returns the same net each time'),
+    ({'net': 'make_net = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))'}, 'make_net is no function. Make the net inside of one'),
     ({'net': f'import bad_layers\n{SMALL}'}, "ImportError: no such layer. It was raised in the cell under 'The net'."),
     ({'augment': 'def augment_batch(xb): return xb[:, 0]'}, 'It must keep shape and type'),
     ({'loss': 'def loss_func(preds, yb): return ((preds.mean(1)[:, None] - yb)**2).mean()'}, 'does not compare each prediction with its own target'),
@@ -208,6 +220,12 @@ def test_whatever_draws_repeats(tmp_path):
     shutil.rmtree(tmp_path/'mine')
     assert verify(folder)[0] == verify(folder)[0] == 0
     assert set(read_record(folder)['given']) == {'net', 'augment'} and read_record(folder)['own']['parameters']['dropout'] == 0.3
+
+
+def test_what_a_cell_draws_repeats(tmp_path):
+    "The weights of a loss, which no function makes under the seed."
+    weighted = 'class Loss(nn.Module):\n    def __init__(self): super().__init__(); self.weight = nn.Parameter(torch.rand(10))\n    def forward(self, x, y): return nn.functional.cross_entropy(x * self.weight, y)\nloss_func = Loss()'
+    assert verify(run_own(write_own(tmp_path/'mine', loss=weighted), tmp_path/'out'))[0] == 0
 
 
 def test_a_cell_that_reads_the_clock(tmp_path):
@@ -319,6 +337,22 @@ def sample_folder_of_run(tmp_path):
     return folder
 
 
+def test_a_run_is_loaded_beside_its_original(tmp_path, monkeypatch):
+    "Where Python finds the original modules, too, as a program there does; those of the run count."
+    folder = run_own(write_residual(tmp_path/'mine'), tmp_path/'out')
+    (tmp_path/'mine/my_shapes.py').write_text('KERNEL = 5')
+    monkeypatch.chdir(tmp_path/'mine')
+    monkeypatch.syspath_prepend(tmp_path/'mine')
+    import my_shapes
+    assert my_shapes.KERNEL == 5 and load_run(folder)[0][2].conv.kernel_size == (3, 3) and sys.modules['my_shapes'] is my_shapes
+    del sys.modules['my_shapes']
+
+
+def test_magics_do_not_keep_a_net_from_being_loaded(tmp_path):
+    folder = run_own(write_own(tmp_path/'mine', net='%matplotlib inline\n!true\n' + SMALL), tmp_path/'out')
+    assert sum(p.numel() for p in load_run(folder)[0].parameters()) == 12_730
+
+
 def test_what_was_changed_is_not_executed(sample_folder_of_run):
     folder = sample_folder_of_run
     (folder/'my_layers.py').write_text('import os; os._exit(3)')
@@ -349,7 +383,9 @@ def test_by_plain_papermill(tmp_path, environment):
     subprocess.run([PAPERMILL, 'mine.ipynb', 'out.ipynb', '-p', 'data', 'sample', '-p', 'epochs', '1'], cwd=tmp_path, env=environment, check=True, capture_output=True)
     record = read_record(tmp_path)
     assert record['model'] == 'mine' and record['given'] == {'net': 'Sequential, 12,730 weights'} and not unchecked(record)
-    with pytest.raises(RecordError, match='has kept no notebook: it was run by hand'): load_run(tmp_path, trust=True)
+    for trust in (False, True):
+        with pytest.raises(RecordError, match='has kept no notebook, since it was run by hand'): load_run(tmp_path, trust=trust)
+        assert verify(tmp_path, trust=trust)[0] == 2
 
 
 def test_another_net_is_never_recorded_as_the_recipes(tmp_path, environment):

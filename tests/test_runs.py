@@ -231,3 +231,10 @@ def test_a_kernel_ends_with_its_runner():
     parent.kill()
     parent.wait()
     assert psutil.wait_procs([child], timeout=20)[1] == []
+
+
+def test_the_runner_loads_no_torch(tmp_path, environment):
+    "Which takes seconds, and which it can do without: what it computes again, it computes with numpy."
+    program = "import sys; sys.argv = ['mnist_kaggle', 'run', '--data', 'sample', '--model', 'linear', '--epochs', '1', '--device', 'cpu']\nfrom mnist_kaggle.cli.main import run_command\ntry: run_command()\nfinally: print([name for name in ('torch', 'fastai') if name in sys.modules])"
+    result = subprocess.run([sys.executable, '-c', program], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0 and result.stdout.splitlines()[-1] == '[]', result.stdout + result.stderr

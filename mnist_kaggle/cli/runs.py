@@ -72,7 +72,7 @@ def say_unchecked(
 # %% ../../nbs/81_cli.runs.ipynb #ef420ff7
 @click.command(cls=RecipeCommand, short_help='Train models, and write a submission for each.')
 @click.argument('notebook', required=False, type=UserPath())
-@click.option('--model', help=f"{', '.join(RECIPES)}, or all: {', '.join(MODELS)}  [default: all]")
+@click.option('--model', help=f"{', '.join(RECIPES)}, or all: {', '.join(MODELS)}  [default: all, or what the notebook says]")
 @DATA
 @OUT
 @SPLIT

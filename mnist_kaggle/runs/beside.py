@@ -82,13 +82,12 @@ def module_files(
 
 # %% ../../nbs/40_runs.beside.ipynb #59254d96
 def is_installed(
-    name: str, # of a module or a package
-    folder: Path # that does not count
+    name: str # of a module or a package
 ) -> bool:
-    "Can a module be imported, wherever the notebook lies?"
+    "Is this a module of Python's own, or of an installed package?"
     if name in sys.stdlib_module_names: return True
-    places = [place for place in sys.path if Path(place or '.').resolve() != folder.resolve()]
-    others = [finder for finder in sys.meta_path if finder is not PathFinder and hasattr(finder, 'find_spec')]
+    places = [place for place in sys.path if Path(place).name in ('site-packages', 'dist-packages')]
+    others = [finder for finder in sys.meta_path if finder is not PathFinder and hasattr(finder, 'find_spec')] # of editable installs
     return bool(PathFinder.find_spec(name, places)) or any(finder.find_spec(name, None) for finder in others)
 
 # %% ../../nbs/40_runs.beside.ipynb #9fd765a3
@@ -101,7 +100,7 @@ def find_modules(
     while waiting:
         seen.add(name := waiting.pop())
         paths = module_files(name, folder)
-        if paths and is_installed(name, folder):
+        if paths and is_installed(name):
             raise NotebookError(f'{paths[0]} has the name of an installed package, {name}, and would hide it. Rename it.')
         for path in paths:
             found[path.relative_to(folder).as_posix()] = content = path.read_bytes()

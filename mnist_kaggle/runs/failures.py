@@ -30,7 +30,7 @@ def say_error(
     words = ' '.join(re.sub(r'^Exception occured in `\w+` when calling event `\w+`:', '', words).split()) # fastai's own words
     advice = " A file that a cell reads must be named in the parameters, as files = ['prior.npy']." if kind == 'FileNotFoundError' else ''
     where = f' It was raised in {found[0]}.' if found else ''
-    return f"{kind}: {words}{'' if words.endswith(('.', '?', '!')) else '.'}{advice}{where}"
+    return f"{kind}: {words}{'' if words.endswith(('.', '?', '!', '…')) else '.'}{advice}{where}"
 
 # %% ../../nbs/50_runs.failures.ipynb #2b945bd0
 def begun_cells(

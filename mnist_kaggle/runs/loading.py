@@ -50,6 +50,7 @@ def net_code(
     cells = code_cells(json.loads(notebook.content))
     last = next(i for i, cell in enumerate(cells) if 'net' in cell.tags)
     trees = [parse_code(cell.source, str(cell)) for cell in cells[1:last + 1]] # the first installs the library
+    for tree in trees: tree.body = [node for node in tree.body if 'get_ipython()' not in ast.unparse(node)] # magics
     imports = [node for tree in trees[:-1] for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
     values = ast.parse('\n'.join(f'{name} = {value!r}' for name, value in parameters.items()))
     return [ast.Module(imports, []), values, trees[-1]]
@@ -57,10 +58,11 @@ def net_code(
 # %% ../../nbs/53_runs.loading.ipynb #dbb150f0
 def find_maker(
     folder: Path, # of a run of a notebook of your own
-    record: dict # its record
+    record: dict, # its record
+    notebook: OwnNotebook # that it has kept
 ) -> Callable[[], 'nn.Module']|None: # None where the net is the recipe's
     "The notebook's `make_net`, as the run had it."
-    notebook, names = kept_notebook(folder, record), {'__name__': 'notebook'}
+    names = {'__name__': 'notebook'}
     if not notebook.has_net: return None
     with inside(folder, list(notebook.files)):
         for tree in net_code(notebook, {**notebook.parameters, **record['parameters'], **record['own']['parameters']}):
@@ -76,6 +78,7 @@ def load_run(
     A `RecordError` where the run is not complete, or weights and net don't fit, a `TrustError` where it needs `trust`."""
     folder = Path(folder).expanduser()
     check_is_run(record := read_record(folder), folder, 'net')
+    notebook = kept_notebook(folder, record) if 'own' in record else None
     check_trust(folder, record, trust)
     import torch
     from safetensors.torch import load_file
@@ -83,7 +86,7 @@ def load_run(
     try: recipe = Recipe(**json.loads((folder/'recipe.json').read_text(encoding='utf-8')))
     except TypeError as error: raise RecordError(f'{folder}: recipe.json is of another version of mnist_kaggle: {error}') from None
     torch.set_num_threads(recipe.threads)
-    maker = find_maker(folder, record) if 'own' in record else None
+    maker = find_maker(folder, record, notebook) if notebook else None
     with inside(folder, list(record.get('own', {}).get('files', ()))): net = make_net(recipe, maker) # which may import, too
     try: net.load_state_dict(load_file(folder/'model.safetensors'))
     except RuntimeError as error: raise RecordError(f'{folder}: model.safetensors is not of the net in recipe.json: {error}') from None

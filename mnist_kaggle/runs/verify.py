@@ -22,7 +22,7 @@ from .notebook import OwnNotebook, notebook_parameters
 from .record import RecordError, read_record
 from .run import check_notebook, execute
 from .staging import RunError, scratch_folder
-from .trust import TrustError, check_trust, kept_notebook
+from .trust import NotKeptError, TrustError, check_trust, kept_notebook
 from ..training.device import cuda_problem
 from ..training.recipes import Recipe
 
@@ -114,9 +114,9 @@ def verify(
     try:
         old = read_record(folder)
         check_notebook(folder)
-        check_trust(folder, old, trust)
         own = kept_notebook(folder, old) if 'own' in old else None
-    except TrustError as error: return 2, str(error)
+        check_trust(folder, old, trust)
+    except (TrustError, NotKeptError) as error: return 2, str(error)
     except RecordError as error: return 1, str(error)
     try:
         source = find_recorded_data(old, data)

@@ -74,8 +74,8 @@ def check_own_name(
     if name in SETTINGS or name in FIELDS and name not in NET_FIELDS:
         advice = f"use --{name.replace('_', '-')}" if name in KINDS or name == 'data' else 'the command sets it'
         raise SweepError(f'{name} is not a parameter of {own.name} alone, but of every run: {advice}.')
-    known = [name for name in own.parameters if name in own_names(list(own.parameters), True)]
-    if name not in known:
+    known = [name for name in own_names(list(own.parameters), True) if name not in NET_FIELDS or own.parameters[name] is not None]
+    if name not in (*known, *NET_FIELDS) or name not in own.parameters:
         raise SweepError(f"{own.name}.ipynb has no parameter {name!r} in its cell with the tag 'parameters'; of its own it has "
             f"{', '.join(f'{name}={own.parameters[name]!r}' for name in known) or 'none'}.")
 
@@ -89,12 +89,13 @@ def parse_own(
     check_own_name(own, name)
     default = own.parameters[name]
     if default is None and name in KINDS: return parse_values(name, text)
-    if isinstance(default, (bool, int, float, str)): return parse_values(name, text, type(default))
+    if isinstance(default, str): return next(csv.reader([text], skipinitialspace=True)) # commas in quotes belong to a text
+    if isinstance(default, (bool, int, float)): return parse_values(name, text, type(default))
     try: values = list(ast.literal_eval(f'[{text}]'))
     except (ValueError, SyntaxError): raise SweepError(f'{name} must be plain values, as 0.1 or [1, 2] or "word", not {text!r}.') from None
     for value in values:
         if default is not None and type(value) is not type(default):
-            raise SweepError(f'{name} must be of the type of its default, {default!r}, not {value!r}.')
+            raise SweepError(f'{name} must be of the type of its default, {default!r}, not {value!r}; a list stands in brackets.')
     return values
 
 # %% ../../nbs/61_sweeps.values.ipynb #e71a2efc

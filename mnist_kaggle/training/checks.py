@@ -60,7 +60,7 @@ def check_fresh(
         if name.endswith(('.mean', '.std')): continue
         if not torch.equal(value.cpu(), expected.cpu()):
             raise NotFreshError(f'{name} is not as its seed makes it: this net has been trained before. Make a new one, as `get_learner` '
-                'does. (Or a function of your own makes another net each time.)')
+                'does. A function of your own must make the same net each time.')
 
 # %% ../../nbs/18_training.checks.ipynb #5375f833
 class TrainingError(RuntimeError):
