@@ -6,41 +6,11 @@ import socket
 import psutil
 import pytest
 from conftest import wait_for_workers
-from sweeping import PATIENTLY, kernels, leftovers, runs_in, wait_until
+from sweeping import PATIENTLY, kernels, runs_in, wait_until
 
-from mnist_kaggle.data.digits import read_data
-from mnist_kaggle.runs.verify import verify
 from mnist_kaggle.sweeps import cluster
 from mnist_kaggle.sweeps.cluster import PATIENCE, remote_client, worker_device, worker_environments
-from mnist_kaggle.sweeps.transfer import data_folder
 from mnist_kaggle.sweeps.values import SweepError
-
-
-def test_a_cluster_without_a_shared_disk(dask, start, small, tmp_path, environment):
-    workers = [dask('worker', 'one'), dask('worker', 'two', threads=2)]
-    wait_for_workers(dask.address, 2)
-    process = start('--model', 'linear', '--epochs', '2', '--seed', '0-3', '--scheduler', dask.address, data=small)
-    wait_until(lambda: all(map(kernels, workers)))
-    family = workers[0].children(recursive=True)
-    assert set(kernels(workers[0])) < set(family)
-    workers[0].kill()
-    assert psutil.wait_procs(family, timeout=PATIENTLY)[1] == [] # kernels go with their worker, and what they are forked from
-    wait_until(lambda: kernels(workers[1])) # so that this one, too, is killed in a run
-    workers[1].kill()
-    dask('worker', 'three', nanny=True) # with an empty cache, and in an environment of dask's making
-    assert process.wait(PATIENTLY) == 0, process.stdout.read() + process.stderr.read()
-    out, text = tmp_path/'runs', process.stdout.read()
-    assert text.count('begun once more') >= 2 and len(runs_in(out)) == 4 and not leftovers(out)
-    assert not any({'OMP_NUM_THREADS', 'MKL_NUM_THREADS'} & set(record['device']['settings']) for record in runs_in(out).values())
-    place = data_folder(read_data(small).sha256).name
-    kept = {name: next((tmp_path/name/'cache').glob(f'**/{place}/test.csv')) for name in ('one', 'two', 'three')}
-    assert all(path.read_bytes() == (small/'test.csv').read_bytes() for path in kept.values())
-    before = kept['three'].stat().st_mtime_ns
-    assert verify(out/next(iter(runs_in(out))), str(small))[0] == 0
-    again = start('--model', 'linear', '--epochs', '1', '--seed', '4', '--scheduler', dask.address, data=small)
-    assert again.wait(PATIENTLY) == 0, again.stderr.read()
-    assert kept['three'].stat().st_mtime_ns == before # the data was there
-    assert not list((tmp_path/'three'/'work').glob('**/pipeline.ipynb')) # what was sent back is gone there
 
 
 def test_a_sweep_that_is_stopped_kills_its_runs_on_a_cluster(dask, start, small):

@@ -302,6 +302,13 @@ def test_checks_that_were_gone_around_are_named(command, tmp_path, change, missi
     assert (folder/'report.html').read_text().index('make_net') < (folder/'report.html').read_text().index('Five cells are there to be changed')
 
 
+def test_an_ensemble_has_passed_what_all_its_members_have(command, tmp_path):
+    change_last(write_own(tmp_path, net=SMALL), ON)
+    for words in (['mine.ipynb', '--epochs', '1'], ['--model', 'linear', '--epochs', '1']): assert command('run', *words, '--data', 'sample', cwd=tmp_path).returncode == 0
+    result = command('ensemble', *(tmp_path/'runs').iterdir(), '--data', 'sample', cwd=tmp_path)
+    assert result.returncode == 0 and CHECKS['weights'] in result.stdout.splitlines()[-1], result.stdout + result.stderr
+
+
 def test_training_on_the_loaders_of_ones_own_is_no_training_by_train(tmp_path):
     "Loaders that take the place of the learner's are refused by `train` itself."
     swap = 'learn.dls = get_learner(run.recipe, run.data, "all", path=run.folder).dls\ntrain(learn, run.recipe)'
@@ -393,3 +400,11 @@ def test_another_net_is_never_recorded_as_the_recipes(tmp_path, environment):
     path.write_text(path.read_text().replace("name = 'mine'", 'name = None'))
     subprocess.run([PAPERMILL, 'mine.ipynb', 'out.ipynb', '-p', 'data', 'sample'], cwd=tmp_path, env=environment, check=True, capture_output=True)
     assert read_record(tmp_path)['model'] == 'notebook'
+
+
+def test_a_user_who_can_sign_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv('JUPYTER_DATA_DIR', '/proc/nowhere')
+    folder = run_own(write_own(tmp_path/'mine', net=SMALL), tmp_path/'out')
+    assert "Runs are not signed, since Jupyter's data can't be written" in capsys.readouterr().out
+    status, words = verify(folder)
+    assert status == 2 and 'was not run here' in words and verify(folder, trust=True)[0] == 0

@@ -15,7 +15,7 @@ import click
 
 from .notebooks import OWN, own_values
 from .options import DATA, OUT, RecipeCommand, SPLITS, TIME_LIMIT, UserPath, one_line, recipe_options
-from .runs import say_fate
+from .runs import say_fate, say_unchecked
 from ..data.digits import read_data
 from ..data.places import find_data
 from ..kaggle.download import fetch_or_sample
@@ -145,3 +145,4 @@ def ensemble(runs, top, data, out):
     say_fate(folder, record)
     for line in caveats(record['parameters']['split'], top): click.echo(line)
     click.echo(table.to_string(float_format='%.4f', na_rep='-'))
+    say_unchecked(folder, record)

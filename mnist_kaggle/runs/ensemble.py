@@ -29,6 +29,7 @@ from .staging import RunError, scratch_folder, staging_folder
 from .audit import audit_run
 from .differences import tell_differences
 from .verify import find_recorded_data
+from ..training.checklist import CHECKS
 from ..training.device import device_name, processor_name
 
 # %% ../../nbs/59_runs.ensemble.ipynb #dc065415
@@ -120,6 +121,7 @@ def write_ensemble_record(
         'versions': {'mnist_kaggle': __version__, **versions(PACKAGES)},
         'device': {'type': 'cpu', 'name': device_name('cpu'), 'processor': processor_name()},
         'metrics': metrics,
+        'checks': sorted(set(CHECKS).intersection(*(record.get('checks', CHECKS) for record in records.values()))), # of all members
     }, staging, watch)
 
 # %% ../../nbs/59_runs.ensemble.ipynb #5218f2a9
