@@ -1,7 +1,7 @@
 # make run    set up, then train all three models on the best data there is
 # make test   set up with the tools, then every notebook on the built-in sample, and pytest
 # make tools  set up with the tools: nbdev, JupyterLab, what tests need
-# make test-whole    set up, then follow a notebook of one's own through every command, a cluster and Kaggle
+# make test-whole    set up, then the tests that take long: a notebook of one's own through every command, a cluster and Kaggle; odd machines
 # make test-faults   set up, then kill, starve and damage runs, and write what came of it to docs/faults.md
 # make test-kaggle   set up Kaggle's versions too, then run every notebook as Kaggle does
 # make test-browser  set up, then run every notebook by hand in a browser
@@ -11,6 +11,7 @@ READY := .venv/.ready
 TOOLS := .venv/.tools
 KAGGLE_READY := .venv-kaggle/.ready
 NOTEBOOKS := $(sort $(wildcard nbs/*.ipynb))
+OTHERS := --ignore=tests/faults --ignore=tests/on_kaggle --ignore=tests/browser
 
 .PHONY: run tools test test-whole test-hostile test-faults test-kaggle test-browser audit export check readme notebooks records bench bench-quick lock
 
@@ -21,10 +22,10 @@ tools: $(TOOLS)
 
 test: $(TOOLS)
 	MNIST_KAGGLE_DATA=sample $(BIN)/nbdev-test --n-workers 3 --skip-file-re '^pipeline'
-	$(BIN)/python -m pytest -q -n 3 --dist worksteal tests --ignore=tests/faults --ignore=tests/on_kaggle --ignore=tests/browser --ignore=tests/whole
+	$(BIN)/python -m pytest -q -n 3 --dist worksteal -m 'not whole' tests $(OTHERS)
 
 test-whole: $(TOOLS)
-	$(BIN)/python -m pytest -q -n 3 --dist worksteal tests/whole
+	$(BIN)/python -m pytest -q -n 3 --dist worksteal -m whole tests $(OTHERS)
 
 # A group of the tests in an environment that is against them.
 test-hostile: $(TOOLS)

@@ -27,6 +27,9 @@ PROGRAM = Path(sys.executable).with_name('mnist_kaggle')
 COMPETITION_ZIP = Path(__file__).parents[2]/'shared/kaggle/digit-recognizer.zip'
 
 
+def pytest_configure(config): config.addinivalue_line('markers', 'whole: takes long; `make test-whole` runs it, and `make test` does not')
+
+
 @pytest.fixture(scope='session')
 def cache_home(tmp_path_factory):
     "A home folder for the whole session, so that the user's cache is neither used nor touched."

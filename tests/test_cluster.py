@@ -23,6 +23,7 @@ def test_a_sweep_that_is_stopped_kills_its_runs_on_a_cluster(dask, start, small)
     assert psutil.wait_procs([kernel], timeout=PATIENTLY)[1] == [] and worker.is_running() # which may have other work
 
 
+@pytest.mark.whole
 def test_two_runs_at_once_in_one_process(dask, start, small, tmp_path):
     dask('worker', 'one', threads=2)
     wait_for_workers(dask.address, 1)

@@ -362,6 +362,7 @@ def kernels_run(kaggle, surroundings, tmp_path):
     kaggle.run_kernel = lambda text: execute_as_kaggle_does(text, tmp_path/f'kernel-{len(versions(kaggle))}', surroundings)
 
 
+@pytest.mark.whole
 def test_there_and_back(kaggle, ask, run, kernels_run, tmp_path):
     "Pushed, run there, fetched, verified, submitted; the wheel is sent once, and an equal notebook is not sent again."
     shutil.rmtree(run)

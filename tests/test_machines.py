@@ -40,6 +40,7 @@ import warnings
 warnings.filterwarnings('error', category=EncodingWarning, module='mnist_kaggle')
 """
 
+@pytest.mark.whole
 def test_every_text_file_is_read_as_utf_8(process, tmp_path):
     strict = {**injected(tmp_path, STRICT), 'PYTHONWARNDEFAULTENCODING': '1'}
     for command in (RUN, ('report',)):
@@ -66,6 +67,7 @@ def test_the_search_for_other_encodings_finds(process, tmp_path):
     assert 'EncodingWarning' in result.stderr
 
 
+@pytest.mark.whole
 def test_the_same_run_in_ascii(process, command, tmp_path):
     assert command(*RUN, '--out', 'utf-8', cwd=tmp_path).returncode == 0
     result = process(*RUN, '--out', 'ascii', cwd=tmp_path, **SIX_BITS)
@@ -76,6 +78,7 @@ def test_the_same_run_in_ascii(process, command, tmp_path):
 
 STARTUP = "import torch\ntorch.set_default_dtype(torch.float64)"
 
+@pytest.mark.whole
 def test_a_users_own_profile_is_not_run(process, command, tmp_path):
     profile = tmp_path/'home/.ipython/profile_default/startup'
     profile.mkdir(parents=True)
@@ -103,6 +106,7 @@ def nameless(*command, folder, **variables):
 
 @pytest.mark.skipif(subprocess.run(['unshare', '--user', '--map-user=12345', 'true'], capture_output=True).returncode != 0 if shutil.which('unshare') else True,
                     reason='this system lets nobody be another user (unshare --user)')
+@pytest.mark.whole
 def test_a_user_without_a_name_and_a_home(tmp_path):
     result = nameless(*RUN, folder=tmp_path)
     assert result.returncode == 0 and 'Traceback' not in result.stderr and 'This user has no home folder' in result.stdout, result.stderr

@@ -114,6 +114,7 @@ def test_parameters_are_checked_before_anything_runs(command, tmp_path, argument
     assert [path.name for path in tmp_path.iterdir()] == ['mine.ipynb']
 
 
+@pytest.mark.whole
 def test_texts_and_data_of_a_notebook(command, tmp_path, small):
     write_own(tmp_path, parameters=f'label = "none"\nother = None\ndata = {str(small)!r}\nepochs = 4')
     for words in (('run', '-p', 'label=x, "y" = z'), ('run', '-p', 'label='), ('sweep', '-p', 'label="x, y",z', '-p', 'other=-1')):
@@ -385,6 +386,7 @@ def test_loading_executes_the_net_and_nothing_else(tmp_path):
 
 # By hand and by plain papermill
 
+@pytest.mark.whole
 def test_by_plain_papermill(tmp_path, environment):
     write_own(tmp_path, net=SMALL)
     subprocess.run([PAPERMILL, 'mine.ipynb', 'out.ipynb', '-p', 'data', 'sample', '-p', 'epochs', '1'], cwd=tmp_path, env=environment, check=True, capture_output=True)
@@ -395,6 +397,7 @@ def test_by_plain_papermill(tmp_path, environment):
         assert verify(tmp_path, trust=trust)[0] == 2
 
 
+@pytest.mark.whole
 def test_another_net_is_never_recorded_as_the_recipes(tmp_path, environment):
     path = write_own(tmp_path, net=SMALL)
     path.write_text(path.read_text().replace("name = 'mine'", 'name = None'))

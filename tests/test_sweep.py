@@ -112,6 +112,7 @@ def test_an_option_that_does_not_exist(command, tmp_path):
     assert result.returncode == 2 and '--epochs' in result.stderr
 
 
+@pytest.mark.whole
 def test_one_run_fails_and_the_others_end_well(command, tmp_path, small):
     table = tmp_path/'table.csv'
     table.write_text('model,epochs,lr\nlinear,3,1e38\nlinear,3,\ntwo_layer,3,\n')

@@ -11,6 +11,8 @@ from sweeping import runs_in
 
 from mnist_kaggle.runs.record import read_record, unchecked
 
+pytestmark = pytest.mark.whole
+
 EXPECTED = {'history.csv', 'logits.safetensors', 'model.safetensors', 'my_layers.py', 'my_shapes.py', 'pipeline.ipynb', 'pipeline.sha256', 'recipe.json', 'run.json', 'submission.csv'}
 
 
