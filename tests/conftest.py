@@ -19,7 +19,7 @@ import psutil
 import pytest
 from commands import CommandServer
 from kaggle_stub import Kaggle
-from sweeping import PATIENTLY, wait_until
+from sweeping import wait_until
 
 from mnist_kaggle.data import cache, sample
 
@@ -169,9 +169,3 @@ def dask(tmp_path, environment):
     for process in processes:
         for one in [*process.children(recursive=True), process] if process.is_running() else []: one.kill()
         process.wait()
-
-
-def wait_for_workers(address, n):
-    "Wait until a scheduler has so many workers."
-    program = f'from distributed import Client; Client({address!r}).wait_for_workers({n}, timeout={PATIENTLY})'
-    subprocess.run([sys.executable, '-c', program], check=True)

@@ -1,4 +1,6 @@
 "What the tests of sweeps share: to wait for what will happen, and to see the kernels and the runs."
+import subprocess
+import sys
 import time
 
 import psutil
@@ -39,3 +41,9 @@ def runs_in(out):
 def leftovers(out):
     "What a sweep should not leave."
     return [path.name for path in out.glob('.*')]
+
+
+def wait_for_workers(address, n):
+    "Wait until a scheduler has so many workers."
+    program = f'from distributed import Client; Client({address!r}).wait_for_workers({n}, timeout={PATIENTLY})'
+    subprocess.run([sys.executable, '-c', program], check=True)

@@ -5,8 +5,7 @@ import socket
 
 import psutil
 import pytest
-from conftest import wait_for_workers
-from sweeping import PATIENTLY, kernels, runs_in, wait_until
+from sweeping import PATIENTLY, kernels, runs_in, wait_until, wait_for_workers
 
 from mnist_kaggle.sweeps import cluster
 from mnist_kaggle.sweeps.cluster import PATIENCE, remote_client, worker_device, worker_environments

@@ -5,9 +5,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import PROGRAM, wait_for_workers
+from conftest import PROGRAM
 from owning import write_residual
-from sweeping import runs_in
+from sweeping import runs_in, wait_for_workers
 
 from mnist_kaggle.runs.record import read_record, unchecked
 

@@ -7,8 +7,7 @@ from pathlib import Path
 import nbformat
 import psutil
 import pytest
-from conftest import wait_for_workers
-from sweeping import PATIENTLY, kernels, leftovers, runs_in, wait_until
+from sweeping import PATIENTLY, kernels, leftovers, runs_in, wait_until, wait_for_workers
 
 from mnist_kaggle.data.digits import read_data
 from mnist_kaggle.runs.record import read_record
