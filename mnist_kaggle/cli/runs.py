@@ -38,7 +38,7 @@ def plan_runs(
     "Check everything, and say which runs it comes to; a `ValueError` or `TypeError` names what is wrong."
     def make(rows=None):
         if own: return [make_own_job(own, model, split, rows, **changes)]
-        return [make_job(name, split or 'first80', rows, **changes) for name in (MODELS if model in (None, 'all') else [model])]
+        return [make_job(name, split, rows, **changes) for name in (MODELS if model in (None, 'all') else [model])]
     jobs = make() # what is wrong is said before data is looked for
     source = find_data(own.parameters['data'] if own and data is None else data, fetch_or_sample)
     digits = read_data(source)

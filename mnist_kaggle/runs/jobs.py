@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 
 from .beside import NotebookError
 from .naming import run_name
-from .notebook import FIELDS, NET_FIELDS, OwnNotebook, notebook_parameters, own_identity, own_names
+from .notebook import FIELDS, OwnNotebook, notebook_parameters, own_identity, own_names
 from ..training.recipes import Recipe, get_recipe
 
 # %% ../../nbs/43_runs.jobs.ipynb #2674b57f
@@ -50,7 +50,7 @@ def make_own_job(
             'and use it.')
     values = {**notebook.parameters, **given}
     own = {name: values[name] for name in own_names(list(values), notebook.has_net)}
-    changes = {name: values.get(name) for name in FIELDS if name not in own and not (notebook.has_net and name in NET_FIELDS)}
+    changes = {name: values.get(name) for name in FIELDS if name not in own}
     model = model or values['model']
     return Job(model, get_recipe(model, train_rows, **changes), split or values['split'], notebook, json.dumps(own, sort_keys=True))
 

@@ -131,17 +131,17 @@ def read_notebook(
 ) -> OwnNotebook:
     "A notebook with all that its result depends on; a `NotebookError` names the cell that is wrong."
     path = Path(path)
-    name, notebook = name or check_name(path), open_notebook(path)
-    cells = code_cells(json.loads(without_outputs(notebook)))
+    name, content = name or check_name(path), without_outputs(open_notebook(path))
+    cells = code_cells(json.loads(content))
     tagged = tagged_cells(cells, path)
     trees = [parse_code(cell.source, f'{path}, {cell}') for cell in cells]
     parameters = default_parameters(tagged['parameters'], path)
-    if lacking := [name for name in ('name', 'model', 'data', 'split', 'folder') if name not in parameters]:
+    if lacking := [name for name in SETTINGS if name not in (*parameters, 'files')]:
         raise NotebookError(f"{path}, {tagged['parameters']} lacks the parameter {', '.join(lacking)}, which every run is given.")
     modules, names = find_modules(set().union(*map(imported_names, trees)), path.parent)
     beside = {**modules, **read_files(parameters.get('files', []), path.parent)}
     if taken := {file for file in beside if file in RESERVED}:
         raise NotebookError(f'{path.parent/taken.pop()} has the name of a file that a run writes itself. Rename it.')
-    return OwnNotebook(name, without_outputs(notebook), own_code([cell.source for cell in cells]), makes_net(tagged['net']), parameters,
+    return OwnNotebook(name, content, own_code([cell.source for cell in cells]), makes_net(tagged['net']), parameters,
         beside,
         package_versions(names), str(path.parent.resolve()))

@@ -123,7 +123,7 @@ def verify(
         parameters = recorded_parameters(old, source, own)
     except (DataError, RecordError, OSError) as error: return 2, f"{folder} can't be run again here: {error}"
     try:
-        audit_run(folder, old, read_data(source))
-        check_kept_net(folder, old, read_data(source), trust)
+        audit_run(folder, old, digits := read_data(source))
+        check_kept_net(folder, old, digits, trust)
     except RecordError as error: return 1, str(error)
     return run_again(folder, old, parameters, own)
