@@ -24,6 +24,6 @@ AUGMENTATIONS = {
 # %% ../../nbs/11_data.augment.ipynb #2b8337e1
 def get_augmentation(
     name: str # one of `AUGMENTATIONS`
-) -> Callable[['Tensor', 'torch.Generator'], 'Tensor']: # from float [b, 1, 28, 28] to the same shape
+) -> Callable[['Tensor', 'torch.Generator'], 'Tensor']: # from float [b, 1, side, side] to the same shape
     "The function that distorts a batch."
     return resolve_name(f'mnist_kaggle.data.{AUGMENTATIONS[name]}')

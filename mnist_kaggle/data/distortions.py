@@ -15,29 +15,32 @@ from torch import Tensor
 
 # %% ../../nbs/10_data.distortions.ipynb #1fc77aa7
 def random_shift(
-    xb: Tensor, # float [b, 1, 28, 28]
+    xb: Tensor, # float [b, 1, side, side]
     generator: torch.Generator # on the CPU
 ) -> Tensor: # as `xb`
-    "Shift each image by -2 to 2 whole pixels in both directions; what comes in is background."
-    start = torch.randint(0, 5, (2, len(xb), 1), generator=generator)
-    rows, columns = (start + torch.arange(28)).to(xb.device) # each [b, 28]
+    "Shift each image by whole pixels, up to a fourteenth of its side (2 of 28), in both directions; what comes in is background."
+    side = xb.shape[-1]
+    most = side // 14
+    start = torch.randint(0, 2*most + 1, (2, len(xb), 1), generator=generator)
+    rows, columns = (start + torch.arange(side)).to(xb.device) # each [b, side]
     image = torch.arange(len(xb), device=xb.device)[:, None, None]
-    return F.pad(xb, (2, 2, 2, 2))[image, :, rows[:, :, None], columns[:, None]].permute(0, 3, 1, 2)
+    return F.pad(xb, (most,)*4)[image, :, rows[:, :, None], columns[:, None]].permute(0, 3, 1, 2)
 
 # %% ../../nbs/10_data.distortions.ipynb #0a1f48ae
 def affine_matrices(
     n: int, # how many
     generator: torch.Generator # on the CPU
 ) -> Tensor: # float [n, 2, 3], as `F.affine_grid` takes them
-    "Draw transforms: rotation within 12°, scale within e^±0.1, shear within 0.1, shift within 2 pixels of 28."
+    "Draw transforms: rotation within 12°, scale within e^±0.1, shear within 0.1, shift within a fourteenth of the side."
     angle, log_scale, shear, dx, dy = 2*torch.rand(5, n, generator=generator) - 1
     angle, scale, shear = math.radians(12)*angle, torch.exp(0.1*log_scale), 0.1*shear
     cos, sin = scale*torch.cos(angle), scale*torch.sin(angle)
-    return torch.stack([cos, shear - sin, dx*2/14, sin, cos, dy*2/14], dim=1).view(n, 2, 3)
+    # an image is 2 wide
+    return torch.stack([cos, shear - sin, dx/7, sin, cos, dy/7], dim=1).view(n, 2, 3)
 
 # %% ../../nbs/10_data.distortions.ipynb #fbf1e997
 def warp(
-    xb: Tensor, # float [b, 1, 28, 28]
+    xb: Tensor, # float [b, 1, side, side]
     matrices: Tensor # float [b, 2, 3], from `affine_matrices`
 ) -> Tensor: # as `xb`
     "Move each image's pixels as its matrix says; what comes in is background."
@@ -46,7 +49,7 @@ def warp(
 
 # %% ../../nbs/10_data.distortions.ipynb #4a855518
 def random_affine(
-    xb: Tensor, # float [b, 1, 28, 28]
+    xb: Tensor, # float [b, 1, side, side]
     generator: torch.Generator # on the CPU
 ) -> Tensor: # as `xb`
     "Rotate, scale, shear and shift each image a little, all at random."
@@ -54,21 +57,23 @@ def random_affine(
 
 # %% ../../nbs/10_data.distortions.ipynb #c9f32f5e
 @cache
-def elastic_basis() -> Tensor: # float [19, 784]
+def elastic_basis(
+    side: int # pixels in a row of an image
+) -> Tensor: # float [19, side²]
     "What x, y, 1, and each of 4×4 points, contribute to each pixel."
-    plane = F.affine_grid(torch.eye(2, 3)[None], (1, 1, 28, 28), align_corners=False).view(784, 2).T
-    points = F.interpolate(torch.eye(16).view(16, 1, 4, 4), size=28, mode='bicubic', align_corners=True).view(16, 784)
-    return torch.cat([plane, torch.ones(1, 784), points])
+    plane = F.affine_grid(torch.eye(2, 3)[None], (1, 1, side, side), align_corners=False).view(-1, 2).T
+    points = F.interpolate(torch.eye(16).view(16, 1, 4, 4), size=side, mode='bicubic', align_corners=True).view(16, -1)
+    return torch.cat([plane, torch.ones(1, side**2), points])
 
 # %% ../../nbs/10_data.distortions.ipynb #69b823eb
 def random_elastic(
-    xb: Tensor, # float [b, 1, 28, 28]
+    xb: Tensor, # float [b, 1, side, side]
     generator: torch.Generator # on the CPU
 ) -> Tensor: # as `xb`
     "Rotate, scale, shear, shift and bend each image a little, all at random."
-    shifts = torch.randn(len(xb), 2, 16, generator=generator) * 0.7/14 # an image is 2 wide
+    shifts = torch.randn(len(xb), 2, 16, generator=generator) * 0.7/14 # 0.7 pixels of 28
     coefficients = torch.cat([affine_matrices(len(xb), generator), shifts], dim=2).to(xb.device)
-    grid = (coefficients @ elastic_basis().to(xb.device)).view(-1, 2, 28, 28).permute(0, 2, 3, 1)
+    grid = (coefficients @ elastic_basis(xb.shape[-1]).to(xb.device)).view(-1, 2, *xb.shape[-2:]).permute(0, 2, 3, 1)
     return F.grid_sample(xb, grid, align_corners=False)
 
 # %% ../../nbs/10_data.distortions.ipynb #ffffa14f

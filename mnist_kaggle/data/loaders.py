@@ -18,15 +18,25 @@ from fastcore.basics import chunked
 from IPython.display import display
 from torch import Tensor
 
+from .competition import Competition, DIGIT_RECOGNIZER, class_names
 from .digits import DigitData, as_labels, as_pixels, show_digits
 from .split import check_disjoint, split_rows
 
 # %% ../../nbs/02_data.loaders.ipynb #a788c16a
 class FastaiDataset:
     "What fastai asks of a dataset, beside its items."
-    vocab = CategoryMap(range(10), sort=False) # the classes
+    competition = DIGIT_RECOGNIZER # whose images they are
 
-    def new_empty(self) -> 'DigitDataset': return DigitDataset(self.images[:0])
+    @property
+    def vocab(self) -> CategoryMap: return CategoryMap(list(self.competition.classes), sort=False)
+
+    def new_empty(self) -> 'DigitDataset': return DigitDataset(self.images[:0], competition=self.competition)
+
+    def show(self,
+        images: Tensor, # float [b, 1, side, side], 0 to 1
+        titles: list[str|int] # one above each image
+    ) -> None:
+        display(show_digits(images[:len(titles)], titles, scale=1, competition=self.competition))
 
     def set_split_idx(self, i: int) -> AbstractContextManager: return nullcontext()
 
@@ -34,8 +44,8 @@ class FastaiDataset:
 
     def show_results(self, batch: tuple[Tensor, Tensor], preds: Tensor, max_n: int = 9) -> None:
         xb, yb = batch
-        titles = [f'{label}, {pred}' for label, pred in zip(yb.tolist(), preds.tolist())] # label, prediction
-        display(show_digits(xb[:max_n], titles[:max_n], scale=1))
+        labels, predicted = [class_names(codes[:max_n].cpu(), self.competition) for codes in (yb, preds)]
+        self.show(xb, [f'{label}, {pred}' for label, pred in zip(labels, predicted)])
 
 # %% ../../nbs/02_data.loaders.ipynb #9c847966
 class DigitDataset(FastaiDataset):
@@ -44,25 +54,28 @@ class DigitDataset(FastaiDataset):
         images: np.ndarray|Tensor, # see `as_pixels`
         labels: np.ndarray|None = None, # int64 [n]
         device: torch.device|str = 'cpu', # where the tensors are kept
-        scale: int|None = None # see `as_pixels`
+        scale: int|None = None, # see `as_pixels`
+        competition: Competition = DIGIT_RECOGNIZER # whose images they are
     ):
-        self.images = torch.from_numpy(as_pixels(images, scale)).to(device)
-        self.labels = None if labels is None else torch.from_numpy(as_labels(labels, len(self.images))).to(device)
+        self.competition, n = competition, len(competition.classes)
+        self.images = torch.from_numpy(as_pixels(images, scale, competition.side)).to(device)
+        self.labels = None if labels is None else torch.from_numpy(as_labels(labels, len(self.images), classes=n)).to(device)
 
     def __len__(self) -> int: return len(self.images)
 
     def __getitem__(self,
         i: int|list[int] # one row, or the rows of a batch
-    ) -> tuple[Tensor, ...]: # x float [1, 28, 28] or [b, 1, 28, 28], 0 to 1; y int64 [] or [b]
+    ) -> tuple[Tensor, ...]: # x float [1, side, side] or [b, 1, side, side], 0 to 1; y int64 [] or [b]
         x = to_float(self.images[i])
         return (x,) if self.labels is None else (x, self.labels[i])
 
 # %% ../../nbs/02_data.loaders.ipynb #0cfd42e5
 def to_float(
-    images: Tensor # uint8 [..., 784]; or float32, from 0 to 1
-) -> Tensor: # float32 [..., 1, 28, 28], 0 to 1
+    images: Tensor # uint8 [..., side²]; or float32, from 0 to 1
+) -> Tensor: # float32 [..., 1, side, side], 0 to 1
     "Pixels as floats from 0 to 1, in the shape of images with one channel."
-    return (images if images.is_floating_point() else images.float() / 255).unflatten(-1, (1, 28, 28))
+    side = round(images.shape[-1]**0.5)
+    return (images if images.is_floating_point() else images.float() / 255).unflatten(-1, (1, side, side))
 
 # %% ../../nbs/02_data.loaders.ipynb #f4269723
 class BatchLoader(DataLoader):
@@ -73,10 +86,11 @@ class BatchLoader(DataLoader):
         shuffle: bool = False, # a new order in each epoch?
         generator: torch.Generator|None = None, # on the CPU; draws the order
         device: torch.device|str|None = None, # where the images are kept
+        competition: Competition = DIGIT_RECOGNIZER, # whose images they are, where no dataset says it
         **kwargs
     ):
-        if isinstance(dataset, list): dataset = np.concatenate([as_pixels(image) for image in dataset])
-        if not isinstance(dataset, DigitDataset): dataset = DigitDataset(dataset, device=device or 'cpu')
+        if isinstance(dataset, list): dataset = np.concatenate([as_pixels(image, side=competition.side) for image in dataset])
+        if not isinstance(dataset, DigitDataset): dataset = DigitDataset(dataset, device=device or 'cpu', competition=competition)
         super().__init__(dataset, bs=bs, shuffle=shuffle, device=device, **kwargs)
         self.generator = generator
 
@@ -87,10 +101,10 @@ class BatchLoader(DataLoader):
 
     def show_batch(self, batch: tuple[Tensor, Tensor]|None = None, max_n: int = 9) -> None:
         xb, yb = batch or self.one_batch()
-        display(show_digits(xb[:max_n], yb[:max_n].tolist(), scale=1))
+        self.dataset.show(xb, class_names(yb[:max_n].cpu(), self.dataset.competition).tolist())
 
     def new(self, dataset: DigitDataset|None = None, cls: type|None = None, **kwargs) -> 'BatchLoader':
-        return super().new(dataset, cls, **{'generator': self.generator, **kwargs})
+        return super().new(dataset, cls, **{'generator': self.generator, 'competition': self.dataset.competition, **kwargs})
 
 # %% ../../nbs/02_data.loaders.ipynb #7e190855
 class OrderError(RuntimeError):
@@ -131,8 +145,8 @@ def get_dls(
     train_rows, valid_rows = split_rows(data.labels, split)
     sets = {'train': data.images[train_rows], 'validation': data.images[valid_rows]}
     check_disjoint({**sets, 'test': data.test_images})
-    train = DigitDataset(sets['train'], data.labels[train_rows], device)
-    valid = DigitDataset(sets['validation'], data.labels[valid_rows], device)
+    train = DigitDataset(sets['train'], data.labels[train_rows], device, competition=data.competition)
+    valid = DigitDataset(sets['validation'], data.labels[valid_rows], device, competition=data.competition)
     loader, again = [BatchLoader(train, batch_size, shuffle=True, generator=torch.Generator().manual_seed(seed)) for _ in range(2)]
     check_order(*next_orders(loader), *next_orders(again, 1))
     return DataLoaders(loader, BatchLoader(valid, batch_size), device=torch.device(device))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..data.competition import Competition, DIGIT_RECOGNIZER
 from ..data.digits import as_labels, as_pixels
 
 if TYPE_CHECKING: from torch import Tensor
@@ -19,23 +20,25 @@ if TYPE_CHECKING: from torch import Tensor
 def class_means(
     images: 'np.ndarray|Tensor', # see `as_pixels`
     labels: np.ndarray, # [n], see `as_labels`
-    scale: int|None = None # see `as_pixels`
-) -> np.ndarray: # float64 [10, 784]; NaN for a digit that is not there
-    "The mean image of each digit."
-    images = as_pixels(images, scale)
-    labels = as_labels(labels, len(images))
+    scale: int|None = None, # see `as_pixels`
+    competition: Competition = DIGIT_RECOGNIZER # whose images they are
+) -> np.ndarray: # float64 [classes, side²]; NaN for a class that is not there
+    "The mean image of each class."
+    images = as_pixels(images, scale, competition.side)
+    labels = as_labels(labels, len(images), classes=len(competition.classes))
     with warnings.catch_warnings(), np.errstate(invalid='ignore'):
         warnings.filterwarnings('ignore', 'Mean of empty slice')
-        return np.stack([images[labels == digit].mean(0, dtype=np.float64) for digit in range(10)])
+        return np.stack([images[labels == code].mean(0, dtype=np.float64) for code in range(len(competition.classes))])
 
 # %% ../../nbs/03_models.baseline.ipynb #615f5f7f
 def nearest_mean(
     images: 'np.ndarray|Tensor', # see `as_pixels`
-    means: np.ndarray, # float [10, 784], from images of the same scale
+    means: np.ndarray, # float [classes, side²], from images of the same scale
     scale: int|None = None # see `as_pixels`
-) -> np.ndarray: # int64 [n], 0 to 9
-    "The digit whose mean image is nearest to each image, by Euclidean distance; never one that has no mean."
-    pixels, means = as_pixels(images, scale), np.asarray(means, np.float64)
+) -> np.ndarray: # int64 [n], codes
+    "The class whose mean image is nearest to each image, by Euclidean distance; never one that has no mean."
+    means = np.asarray(means, np.float64)
+    pixels = as_pixels(images, scale, round(means.shape[1]**0.5))
     if (pixels.dtype == np.uint8) != (np.nanmax(means) > 1):
         raise ValueError('images and means are of different scales: give both the same.')
     distances = (means**2).sum(1) - 2 * (pixels @ means.T)

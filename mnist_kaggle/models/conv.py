@@ -34,13 +34,16 @@ def conv(
 # %% ../../nbs/07_models.conv.ipynb #06ebe7a6
 def conv_net(
     outputs: int = 10, # numbers for an image
-    norm: bool = False # batch normalisation in all layers but the last?
-) -> nn.Sequential: # from float [b, 1, 28, 28] to [b, outputs]
+    norm: bool = False, # batch normalisation in all layers but the last?
+    side: int = 28 # pixels in a row of an image; above 32 there is one layer more
+) -> nn.Sequential: # from float [b, 1, side, side] to [b, outputs]
     "Five stride-2 convolutions, 1–4–16–32–64–outputs."
+    more = [conv(64, 64, norm)] if side > 32 else []
     return nn.Sequential(
         conv(1, 4, norm),              # 14×14
         conv(4, 16, norm),             # 7×7
         conv(16, 32, norm),            # 4×4
         conv(32, 64, norm),            # 2×2
+        *more,
         conv(64, outputs, act=False),  # 1×1
         nn.Flatten())

@@ -73,7 +73,8 @@ def validate_epoch(
 
 # %% ../../nbs/05_models.linear.ipynb #2e6b05aa
 def linear_net(
-    outputs: int = 10 # numbers for an image
-) -> nn.Sequential: # from float [b, 1, 28, 28] to [b, outputs]
+    outputs: int = 10, # numbers for an image
+    side: int = 28 # pixels in a row of an image
+) -> nn.Sequential: # from float [b, 1, side, side] to [b, outputs]
     "One linear layer over the pixels."
-    return nn.Sequential(nn.Flatten(), nn.Linear(784, outputs))
+    return nn.Sequential(nn.Flatten(), nn.Linear(side**2, outputs))

@@ -8,6 +8,8 @@ __all__ = ['pool_conv', 'pool_net', 'deep_pool_net']
 # %% ../../nbs/08_models.pool.ipynb #7e2095ce
 from torch import nn
 
+from .conv import conv_output_size
+
 # %% ../../nbs/08_models.pool.ipynb #aef31b40
 def pool_conv(
     n_in: int, # channels in
@@ -25,22 +27,26 @@ def pool_conv(
 # %% ../../nbs/08_models.pool.ipynb #adbda882
 def pool_net(
     outputs: int = 10, # numbers for an image
-    width: int = 8 # channels of the first layer; the others have three and six times as many
-) -> nn.Sequential: # from float [b, 1, 28, 28] to [b, outputs]
+    width: int = 8, # channels of the first layer; the others have three and six times as many
+    side: int = 28 # pixels in a row of an image, at least 19
+) -> nn.Sequential: # from float [b, 1, side, side] to [b, outputs]
     "Three convolutions, 1–width–3·width–6·width, the first of stride 2, the second pooled, and a linear layer."
+    n = conv_output_size(conv_output_size(conv_output_size(side, 5, stride=2)) // 2)
     return nn.Sequential(
         pool_conv(1, width, 5, stride=2),        # 12×12
         pool_conv(width, 3*width, pool=True),    # 10×10, then 5×5
         pool_conv(3*width, 6*width),             # 3×3
         nn.Flatten(),
-        nn.Linear(9 * 6*width, outputs))
+        nn.Linear(n*n * 6*width, outputs))
 
 # %% ../../nbs/08_models.pool.ipynb #f20f7b6b
 def deep_pool_net(
     outputs: int = 10, # numbers for an image
-    width: int = 24 # channels of the first layer; the others have two and four times as many
-) -> nn.Sequential: # from float [b, 1, 28, 28] to [b, outputs]
+    width: int = 24, # channels of the first layer; the others have two and four times as many
+    side: int = 28 # pixels in a row of an image
+) -> nn.Sequential: # from float [b, 1, side, side] to [b, outputs]
     "Five convolutions, 1–width–2·width–2·width–4·width–4·width, with two poolings, and a linear layer."
+    n = conv_output_size(conv_output_size(conv_output_size(side, 5) // 2)) // 2
     return nn.Sequential(
         pool_conv(1, width, 5, pool=True),              # 24×24, then 12×12
         pool_conv(width, 2*width),                      # 10×10
@@ -48,4 +54,4 @@ def deep_pool_net(
         pool_conv(2*width, 4*width, padding=1),         # 4×4
         pool_conv(4*width, 4*width, padding=1),         # 4×4
         nn.Flatten(),
-        nn.Linear(16 * 4*width, outputs))
+        nn.Linear(n*n * 4*width, outputs))

@@ -11,7 +11,8 @@ from torch import nn
 # %% ../../nbs/06_models.two_layer.ipynb #58653b87
 def two_layer_net(
     outputs: int = 10, # numbers for an image
-    hidden: int = 30 # numbers between the layers
-) -> nn.Sequential: # from float [b, 1, 28, 28] to [b, outputs]
+    hidden: int = 30, # numbers between the layers
+    side: int = 28 # pixels in a row of an image
+) -> nn.Sequential: # from float [b, 1, side, side] to [b, outputs]
     "Two linear layers with a ReLU between them."
-    return nn.Sequential(nn.Flatten(), nn.Linear(784, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
+    return nn.Sequential(nn.Flatten(), nn.Linear(side**2, hidden), nn.ReLU(), nn.Linear(hidden, outputs))

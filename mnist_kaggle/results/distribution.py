@@ -22,7 +22,7 @@ def independence_p(
 
 # %% ../../nbs/22_results.distribution.ipynb #1c291877
 class DistributionError(ValueError):
-    "The digits predicted on the test rows have another class distribution than on the validation rows."
+    "The classes predicted on the test rows are differently frequent than on the validation rows."
 
 # %% ../../nbs/22_results.distribution.ipynb #699947c2
 class DistributionWarning(UserWarning):
@@ -32,11 +32,12 @@ class DistributionWarning(UserWarning):
 UNLIKELY, IMPOSSIBLE = 1e-3, 1e-6 # probabilities: honest runs fall below the first now and then, below the second never
 
 def check_distribution(
-    valid: np.ndarray, # int [k], digits predicted on the validation rows
-    test: np.ndarray # int [m], digits that the same net predicted on the test rows
+    valid: np.ndarray, # int [k], codes predicted on the validation rows
+    test: np.ndarray # int [m], codes that the same net predicted on the test rows
 ) -> float: # the probability of a difference as large by chance
     "A `DistributionError` where the two can't come from the same kind of rows, a `DistributionWarning` where it is unlikely."
-    counts = np.array([np.bincount(valid, minlength=10), np.bincount(test, minlength=10)])
+    n = max(valid.max(), test.max()) + 1
+    counts = np.array([np.bincount(valid, minlength=n), np.bincount(test, minlength=n)])
     rare = counts.sum(axis=0) * counts.sum(axis=1).min() < counts.sum() # fewer than one is to be expected
     counts = np.column_stack([counts[:, ~rare], counts[:, rare].sum(axis=1)])
     counts = counts[:, counts.any(axis=0)]

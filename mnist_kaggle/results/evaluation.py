@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from ..data.competition import Competition, DIGIT_RECOGNIZER
 from ..data.digits import as_labels, as_pixels, show_digits
 from ..data.distortions import tta_matrices, warp
 from ..data.loaders import DigitDataset
@@ -22,48 +23,51 @@ if TYPE_CHECKING: from matplotlib.figure import Figure
 
 # %% ../../nbs/21_results.evaluation.ipynb #5ec72da7
 def mean_logits(
-    logits: Tensor # float [k, n, 10], k answers for the same images; k is at least 1
-) -> Tensor: # float [n, 10]
+    logits: Tensor # float [k, n, classes], k answers for the same images; k is at least 1
+) -> Tensor: # float [n, classes]
     "Logits of the mean of the answers' probabilities; a single answer stays as it is."
     return logits[0] if len(logits) == 1 else logits.log_softmax(-1).logsumexp(0) - math.log(len(logits))
 
 # %% ../../nbs/21_results.evaluation.ipynb #d8a34fcc
 def get_logits(
-    net: nn.Module, # from float [b, 1, 28, 28] to [b, 10]
+    net: nn.Module, # from float [b, 1, side, side] to [b, classes]; of Digit Recognizer, where it does not remember another competition
     images: np.ndarray|Tensor, # see `as_pixels`
     tta: int = 0, # transformed copies of each image that are evaluated too
     seed: int = 0, # of the transforms
     scale: int|None = None # see `as_pixels`
-) -> Tensor: # float32 [n, 10], on the CPU
+) -> Tensor: # float32 [n, classes], on the CPU
     "The logits of a net for images. Leaves the net in evaluation mode."
     if not isinstance(net, nn.Module): raise TypeError(f'net is a {type(net).__name__}: hand in a net, as `learn.model`.')
     device = next((value.device for value in net.parameters()), 'cpu')
-    dataset, matrices = DigitDataset(images, device=device, scale=scale), tta_matrices(tta, seed)
+    competition = getattr(net, 'competition', DIGIT_RECOGNIZER)
+    dataset, matrices = DigitDataset(images, device=device, scale=scale, competition=competition), tta_matrices(tta, seed)
     net.eval()
     def ask(xb):
         copies = (warp(xb, matrix.expand(len(xb), 2, 3)) for matrix in matrices)
         return mean_logits(torch.stack([net(xb), *(net(copy) for copy in copies)]))
     with torch.no_grad(): batches = [ask(*dataset[i:i + 1000]).cpu() for i in range(0, len(dataset), 1000)]
-    return torch.cat([torch.empty(0, 10), *batches])
+    return torch.cat([torch.empty(0, len(competition.classes)), *batches])
 
 # %% ../../nbs/21_results.evaluation.ipynb #3c9dc9f1
 def predict(
-    net: nn.Module, # from float [b, 1, 28, 28] to [b, 10]
+    net: nn.Module, # see `get_logits`
     images: np.ndarray|Tensor, # see `as_pixels`
     scale: int|None = None # see `as_pixels`
-) -> np.ndarray: # int64 [n], 0 to 9
-    "The digit that a net takes each image for: the largest of its logits."
+) -> np.ndarray: # int64 [n], codes: the digits, or positions among other classes
+    "The class that a net takes each image for: the largest of its logits."
     return get_logits(net, images, scale=scale).argmax(1).numpy()
 
 # %% ../../nbs/21_results.evaluation.ipynb #6ae24123
 def confusion_matrix(
     labels: np.ndarray, # [n], see `as_labels`
-    predicted: np.ndarray # [n], so too
-) -> pd.DataFrame: # counts [10, 10]: a row for each label, a column for each prediction
-    "How often each digit was taken for each; a `ValueError` for anything but two rows of digits of the same length."
-    labels, predicted = as_labels(labels, len(labels)), as_labels(predicted, len(labels), 'predicted')
-    counts = np.bincount(10*labels + predicted, minlength=100).reshape(10, 10)
-    return pd.DataFrame(counts).rename_axis(index='label', columns='predicted')
+    predicted: np.ndarray, # [n], so too
+    competition: Competition = DIGIT_RECOGNIZER # whose classes they are of
+) -> pd.DataFrame: # counts [classes, classes]: a row for each label, a column for each prediction
+    "How often each class was taken for each; a `ValueError` for anything but two rows of codes of the same length."
+    n = len(competition.classes)
+    labels, predicted = as_labels(labels, len(labels), classes=n), as_labels(predicted, len(labels), 'predicted', n)
+    counts = np.bincount(n*labels + predicted, minlength=n*n).reshape(n, n)
+    return pd.DataFrame(counts, competition.classes, competition.classes).rename_axis(index='label', columns='predicted')
 
 # %% ../../nbs/21_results.evaluation.ipynb #5fead7a8
 def plot_confusion(
@@ -71,39 +75,44 @@ def plot_confusion(
 ) -> 'Figure':
     "The confusion matrix as a picture; the colour shows the mistakes alone, since the right ones would outshine them."
     import matplotlib.pyplot as plt
-    figure, ax = plt.subplots(figsize=(5, 5), dpi=60)
-    mistakes = confusion.to_numpy() * (1 - np.eye(10))
+    n = len(confusion)
+    figure, ax = plt.subplots(figsize=(max(5, n/3), max(5, n/3)), dpi=60)
+    mistakes = confusion.to_numpy() * (1 - np.eye(n))
     ax.imshow(mistakes, cmap='Reds')
-    for label, digit in np.argwhere(confusion.to_numpy()):
-        colour = 'white' if mistakes[label, digit] > mistakes.max()/2 else 'black'
-        ax.text(digit, label, confusion.iat[label, digit], ha='center', va='center', fontsize=9, color=colour)
-    ax.set(xticks=range(10), yticks=range(10), xlabel='predicted', ylabel='label', title='confusion matrix')
+    for label, code in np.argwhere(confusion.to_numpy()):
+        colour = 'white' if mistakes[label, code] > mistakes.max()/2 else 'black'
+        ax.text(code, label, confusion.iat[label, code], ha='center', va='center', fontsize=9, color=colour)
+    ax.set(xticks=range(n), yticks=range(n), xlabel='predicted', ylabel='label', title='confusion matrix')
+    ax.set_xticklabels(confusion.columns, rotation=0 if pd.api.types.is_numeric_dtype(confusion.columns) else 90)
+    ax.set_yticklabels(confusion.index)
     plt.close(figure) # it is shown once, as the value of its cell
     return figure
 
 # %% ../../nbs/21_results.evaluation.ipynb #d7a042a4
 def worst_mistakes(
-    logits: Tensor, # float [n, 10]
-    labels: np.ndarray, # int64 [n]
+    logits: Tensor, # float [n, classes]
+    labels: np.ndarray, # int64 [n], codes
     n: int = 16 # at most
 ) -> np.ndarray: # int64, positions in `labels`, the worst first
     "Where a net is wrong, by the cross-entropy of its answer."
-    labels = as_labels(labels, len(logits))
+    labels = as_labels(labels, len(logits), classes=logits.shape[1])
     losses = torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels), reduction='none').numpy()
     wrong = np.flatnonzero(logits.argmax(1).numpy() != labels)
     return wrong[losses[wrong].argsort()[::-1]][:n]
 
 # %% ../../nbs/21_results.evaluation.ipynb #1f310c10
 def show_mistakes(
-    logits: Tensor, # float [n, 10]
-    images: np.ndarray|Tensor, # [n, 784], see `as_pixels`
+    logits: Tensor, # float [n, classes]
+    images: np.ndarray|Tensor, # see `as_pixels`
     labels: np.ndarray, # [n], see `as_labels`
-    scale: int|None = None # see `as_pixels`
+    scale: int|None = None, # see `as_pixels`
+    competition: Competition = DIGIT_RECOGNIZER # whose images they are
 ) -> 'Figure|None': # None where there is no mistake
     "The worst mistakes as a grid, each with its label and what it was taken for."
-    images, labels = as_pixels(images, scale), as_labels(labels, len(logits))
+    images, labels = as_pixels(images, scale, competition.side), as_labels(labels, len(logits), classes=len(competition.classes))
     if len(images) != len(logits):
         raise ValueError(f'there are {len(images)} images for the logits of {len(logits)}: hand in those of the same rows.')
     worst = worst_mistakes(logits, labels)
-    titles = [f'{labels[i]}, not {logits[i].argmax()}' for i in worst]
-    return show_digits(images[worst], titles, scale=1 if images.dtype != np.uint8 else None) if len(worst) else None
+    titles = [f'{competition.classes[labels[i]]}, not {competition.classes[logits[i].argmax()]}' for i in worst]
+    scale = 1 if images.dtype != np.uint8 else None
+    return show_digits(images[worst], titles, scale=scale, competition=competition) if len(worst) else None

@@ -28,9 +28,9 @@ class Augment(Callback):
 # %% ../../nbs/17_training.callbacks.ipynb #b988e8f7
 def of_batch(
     transform: Callable[[Tensor], Tensor], # of the images alone
-    xb: Tensor, # float [b, 1, 28, 28]
+    xb: Tensor, # float [b, 1, side, side]
     generator: torch.Generator # which it does without
-) -> Tensor: # float [b, 1, 28, 28]
+) -> Tensor: # float [b, 1, side, side]
     "A person's own distortion; a `ValueError` where it gives another shape or another type."
     changed = transform(xb)
     if not isinstance(changed, Tensor) or (changed.shape, changed.dtype) != (xb.shape, xb.dtype):

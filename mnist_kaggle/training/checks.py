@@ -12,6 +12,8 @@ import torch
 from fastai.callback.core import Callback
 from torch import Tensor, nn
 
+from ..data.competition import DIGIT_RECOGNIZER
+
 # %% ../../nbs/18_training.checks.ipynb #5729e48c
 class ShapeError(ValueError):
     "Predictions, targets or a loss have other shapes than are meant."
@@ -19,12 +21,13 @@ class ShapeError(ValueError):
 # %% ../../nbs/18_training.checks.ipynb #c886c445
 def check_pairs(
     loss_func: Callable[[Tensor, Tensor], Tensor],
-    preds: Tensor, # float [b, 10] or [b, 1]; others of the same shape are compared
+    preds: Tensor, # float [b, classes] or [b, 1]; others of the same shape are compared
     b: int # rows, at least 2
 ) -> None:
     "A `ShapeError` where a loss does not compare each prediction with its own target."
     trial = torch.randn(preds.shape, generator=torch.Generator().manual_seed(0)).to(preds)
-    targets = torch.arange(b, device=preds.device) % 10
+    classes = preds.shape[1] if preds.dim() == 2 and preds.shape[1] > 1 else b
+    targets = torch.arange(b, device=preds.device) % classes
     loss, others, both = loss_func(trial, targets), loss_func(trial, targets.roll(1)), loss_func(trial.roll(1, 0), targets.roll(1))
     if loss.shape != (): raise ShapeError(f'the loss has the shape {list(loss.shape)}, and should be one number.')
     if torch.isclose(loss, others, rtol=1e-5) or not torch.isclose(loss, both, rtol=1e-4):
@@ -34,13 +37,14 @@ def check_pairs(
 # %% ../../nbs/18_training.checks.ipynb #676dbb9a
 def check_loss(
     loss_func: Callable[[Tensor, Tensor], Tensor],
-    preds: Tensor, # float [b, 10] or [b, 1]
-    yb: Tensor # int64 [b]
+    preds: Tensor, # float [b, classes] or [b, 1]
+    yb: Tensor, # int64 [b]
+    classes: int = len(DIGIT_RECOGNIZER.classes)
 ) -> None:
     "A `ShapeError` unless there is a prediction for each target, and the loss compares each with its own and gives one number."
     if yb.shape != (len(preds),): raise ShapeError(f'targets have the shape {list(yb.shape)}, where [{len(preds)}] belongs.')
-    if preds.dim() != 2 or preds.shape[1] not in (1, 10):
-        raise ShapeError(f'predictions have the shape {list(preds.shape)}, where [{len(yb)}, 10] or [{len(yb)}, 1] belongs.')
+    if preds.dim() != 2 or preds.shape[1] not in (1, classes):
+        raise ShapeError(f'predictions have the shape {list(preds.shape)}, where [{len(yb)}, {classes}] or [{len(yb)}, 1] belongs.')
     with torch.no_grad():
         if len(yb) > 1: check_pairs(loss_func, preds, len(yb))
 
@@ -74,6 +78,9 @@ class WatchTraining(Callback):
     is_training = False # or is it a prediction, which has epochs too?
     made = frozenset() # of `CHECKS` in `training.checklist`, those that this training has passed
 
+    @property
+    def classes_of_net(self) -> tuple[int|str, ...]: return getattr(self.model, 'competition', DIGIT_RECOGNIZER).classes
+
     def before_train(self):
         self.is_training, self.total, self.classes = True, 0., set()
         if self.epoch == 0: self.constant, self.largest_lr, self.made = 0, 0., frozenset()
@@ -82,7 +89,7 @@ class WatchTraining(Callback):
         if not self.is_training: return
         if self.training and self.epoch == self.iter == 0:
             mixers = [cb.old_lf for cb in self.learn.cbs if hasattr(cb, 'old_lf')] # of fastai's MixUp, whose loss has two targets
-            check_loss(*mixers or [self.loss_func], self.pred, *self.yb)
+            check_loss(*mixers or [self.loss_func], self.pred, *self.yb, len(self.classes_of_net))
             self.made |= {'pairs'}
         watched = not self.training or not len(self.dls.valid_ds)
         if watched and self.pred.shape[1] > 1: self.classes.update(self.pred.argmax(1).tolist()) # one output has no classes
@@ -100,7 +107,7 @@ class WatchTraining(Callback):
                 f'too high: try a tenth of {self.largest_lr:.3g}.')
         self.constant = self.constant + 1 if len(self.classes) == 1 else 0
         if self.constant == max(self.patience, self.n_epoch // 2) or self.constant and self.epoch == self.n_epoch - 1:
-            raise TrainingError(f'in epoch {self.epoch} (the first is 0) the net takes every row for a {[*self.classes][0]}. '
+            raise TrainingError(f'in epoch {self.epoch} (the first is 0) the net takes every row for a {self.classes_of_net[[*self.classes][0]]}. '
                                 f'Most likely it is dead of a learning rate that is too high: try a tenth of {self.largest_lr:.3g}, the '
                                 'largest so far. Or it has hardly begun to learn: try more epochs.')
         if self.epoch == self.n_epoch - 1: self.made |= {'classes'}

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from ..data.augment import get_augmentation
 from ..data.digits import DigitData
 from ..data.loaders import get_dls
-from ..data.split import split_rows
+from ..data.split import check_classes, split_rows
 from ..models.metrics import accuracy
 from .callbacks import Augment, History, of_batch
 from .checks import NotFreshError, WatchTraining, check_fresh
@@ -113,8 +113,8 @@ def get_learner(
     path: str|Path = '.', # the run's own folder
     device: str|None = None, # instead of the recipe's, as 'meta'
     *, # what follows takes the place of the recipe's; None leaves it
-    net: nn.Module|Callable[[], nn.Module]|None = None, # fresh, or a function that makes one; from float [b, 1, 28, 28] to [b, 10]
-    augment: Callable[[Tensor], Tensor]|None = None, # a function of the images of a batch, float [b, 1, 28, 28], 0 to 1
+    net: nn.Module|Callable[[], nn.Module]|None = None, # fresh, or a function that makes one; from float [b, 1, side, side] to [b, classes]
+    augment: Callable[[Tensor], Tensor]|None = None, # a function of the images of a batch, float [b, 1, side, side], 0 to 1
     opt_func: Callable[..., Optimizer]|None = None,
     loss_func: Callable[[Tensor, Tensor], Tensor]|None = None, # of logits and labels
     cbs: Callback|list[Callback]|None = None, # beside the learner's own
@@ -122,8 +122,9 @@ def get_learner(
 ) -> Learner: # not trained
     "A `Learner` that trains a fresh net as the recipe says. Sets torch's number of threads, and whether it computes deterministically."
     check_arguments(recipe, data)
+    check_classes(data.labels, split, data.competition)
     device = set_up_torch(recipe, device)
-    model = make_net(recipe, (lambda: net) if isinstance(net, nn.Module) else net)
+    model = make_net(recipe, (lambda: net) if isinstance(net, nn.Module) else net, data.competition)
     if recipe.standardise: fit_standardise(model, data.images[split_rows(data.labels, split)[0]])
     own_cbs, own_metrics = L(cbs), L(metrics).filter(lambda metric: describe(metric) != 'accuracy')
     learn = Learner(get_dls(data, split, recipe.batch_size, recipe.seed, device), model.to(device), path=path,
@@ -170,7 +171,7 @@ def check_start(
     "A `NotFreshError` unless the net is as it was made."
     maker = MAKERS.get(learn)
     if not isinstance(maker, nn.Module):
-        check_fresh(learn.model, make_net(recipe, maker))
+        check_fresh(learn.model, make_net(recipe, maker, learn.model.competition))
         return {'disjoint', 'order', 'fresh'}
     if weights_sha256(learn.model) != learn.weights_before:
         raise NotFreshError('this net has been trained since it was handed in. Hand in the function that makes it, as net=make_net.')

@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from ..data.competition import Competition, DIGIT_RECOGNIZER
 from ..models.nets import build_net
 from .recipes import Recipe
 
@@ -34,7 +35,7 @@ class Standardise(nn.Module):
 
 # %% ../../nbs/16_training.net.ipynb #95362e4f
 def pixel_stats(
-    images: np.ndarray # uint8 [n, 784]
+    images: np.ndarray # uint8 [n, side²]
 ) -> tuple[float, float]: # mean and standard deviation, on the scale from 0 to 1
     "Mean and standard deviation of all pixels, from their counts."
     counts, values = np.bincount(images.ravel(), minlength=256), np.arange(256) / 255
@@ -44,7 +45,7 @@ def pixel_stats(
 # %% ../../nbs/16_training.net.ipynb #117d8ea8
 def fit_standardise(
     net: nn.Sequential, # its first layer a `Standardise`
-    images: np.ndarray # uint8 [n, 784], of the training rows
+    images: np.ndarray # uint8 [n, side²], of the training rows
 ) -> None:
     "Set the mean and the standard deviation that a net keeps."
     for buffer, value in zip(net[0].buffers(), pixel_stats(images), strict=True): buffer.fill_(value)
@@ -74,36 +75,41 @@ def seeded(
 
 # %% ../../nbs/16_training.net.ipynb #bfba10f2
 class NetError(ValueError):
-    "A net that does not take these images, or does not give ten logits for each."
+    "A net that does not take these images, or does not give a logit for each class."
 
 # %% ../../nbs/16_training.net.ipynb #8d401abb
 def check_net(
-    net: object # that a function returned
+    net: object, # that a function returned
+    competition: Competition = DIGIT_RECOGNIZER # whose images it is for
 ) -> nn.Module: # the same, in training mode
-    "A `NetError` unless it is a net from float [b, 1, 28, 28] to [b, 10]."
+    "A `NetError` unless it is a net from float [b, 1, side, side] to [b, classes]."
+    side, n = competition.side, len(competition.classes)
     if isinstance(net, type): raise NetError(f'make_net returns the class {net.__name__}. Return a net: {net.__name__}().')
     if not isinstance(net, nn.Module): raise NetError(f'make_net returns a {type(net).__name__}. Return a torch.nn.Module.')
     try:
-        with torch.no_grad(): logits = net.eval()(torch.zeros(2, 1, 28, 28))
+        with torch.no_grad(): logits = net.eval()(torch.zeros(2, 1, side, side))
     except Exception as error: # whatever a net may raise
-        raise NetError(f'the net does not take images of the shape [2, 1, 28, 28], with one channel: {error}') from error
-    if not isinstance(logits, Tensor) or logits.shape != (2, 10):
+        raise NetError(f'the net does not take images of the shape [2, 1, {side}, {side}], with one channel: {error}') from error
+    if not isinstance(logits, Tensor) or logits.shape != (2, n):
         found = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise NetError(f'the net gives {found} for two images. Let its last layer have ten outputs, one for each digit: [2, 10].')
+        raise NetError(f'the net gives {found} for two images. Let its last layer have {n} outputs, one for each class: [2, {n}].')
     return net.train()
 
 # %% ../../nbs/16_training.net.ipynb #0f0b1599
 def make_net(
     recipe: Recipe, # `arch`, `norm`, `width`, `standardise`, `precision` and `seed` count
-    maker: Callable[[], nn.Module]|None = None # of a net of your own, in place of the recipe's
-) -> nn.Module: # from float [b, 1, 28, 28] to [b, 10]
+    maker: Callable[[], nn.Module]|None = None, # of a net of your own, in place of the recipe's
+    competition: Competition = DIGIT_RECOGNIZER # whose images it is for, which the net remembers
+) -> nn.Module: # from float [b, 1, side, side] to [b, classes]
     """A fresh net, the same for the same seed. `channels_last` lets convolutions go through memory in order.
     A `NetError` where a maker's net is none for these images."""
-    with seeded(recipe.seed): net = check_net(maker()) if maker else build_net(recipe.arch, norm=recipe.norm, width=recipe.width)
+    with seeded(recipe.seed):
+        net = check_net(maker(), competition) if maker else build_net(recipe.arch, competition, norm=recipe.norm, width=recipe.width)
     layers = list(net) if maker is None else [net]
     if recipe.standardise: layers.insert(0, Standardise())
     if recipe.precision == 'bfloat16': net = BFloat16(*layers)
     elif recipe.standardise: net = nn.Sequential(*layers)
+    net.competition = competition
     return net.to(memory_format=torch.channels_last)
 
 # %% ../../nbs/16_training.net.ipynb #a494592c
