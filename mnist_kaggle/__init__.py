@@ -1,4 +1,4 @@
-"A reproducible, notebook-driven pipeline for Kaggle's Digit Recognizer."
+"A reproducible, notebook-driven pipeline for Kaggle's Digit Recognizer, and for other competitions of grey images."
 import warnings
 from importlib import import_module
 
@@ -20,7 +20,8 @@ NAMES = {
     'training.history': ['get_history', 'plot_history'],
     'results.evaluation': ['confusion_matrix', 'get_logits', 'plot_confusion', 'predict', 'show_mistakes'],
     'results.interval': ['prediction_interval'],
-    'results.submission': ['check_submission', 'make_submission', 'read_submission', 'write_submission'],
+    'results.submission': ['check_submission', 'make_submission', 'write_submission'],
+    'results.reading': ['read_submission'],
     'runs.loading': ['load_run'],
     'runs.record': ['read_record'],
     'runs.listing': ['find_runs'],

@@ -93,7 +93,7 @@ class Handler(BaseHTTPRequestHandler):
 class Kaggle(ThreadingHTTPServer):
     """The service. `mode` is 'fine', or one of: 'no rules', 'unauthorised', 'no JSON', 'cut off once', 'always cut off', 'upload fails', 'limit', 'refused',
     'slow', 'never scored', 'lists nothing', 'kernel fails', 'no output', 'no competition', 'output fails', 'log cut off',
-    'status unknown', 'never ends', 'data set is made'. `busy` has the names of calls that are refused, once each, since Kaggle is asked too often,
+    'status unknown', 'never ends', 'data set is made', 'notebooks only'. `busy` has the names of calls that are refused, once each, since Kaggle is asked too often,
     `failing` those that fail once."""
     daemon_threads = True
 
@@ -126,6 +126,8 @@ class Kaggle(ThreadingHTTPServer):
         if self.mode == 'no rules': raise Refusal(403)
         return f"{self.url}/files/{request['competitionName']}.zip"
 
+    def GetCompetition(self, request): return {'ref': request['competitionName'], 'isKernelsSubmissionsOnly': self.mode == 'notebooks only'}
+
     def GetSubmissionLimits(self, request):
         n = 10 if self.mode == 'limit' else len(self.submissions)
         return {'numToday': n, 'numTotal': n, 'numAllowedNow': max(0, 10 - n), 'limitedByTotal': False}
@@ -138,7 +140,7 @@ class Kaggle(ThreadingHTTPServer):
         "Takes the submission even over the limit, as Kaggle does."
         ref = 100 + len(self.submissions)
         status, score, error = ('ERROR', '', 'Submission must have 28000 rows') if self.mode == 'refused' else ('COMPLETE', self.score, '')
-        self.submissions.insert(0, {'ref': ref, 'date': datetime.now(UTC).isoformat(), 'description': request.get('submissionDescription'), 'fileName': 'submission.csv', 'status': status,
+        self.submissions.insert(0, {'ref': ref, 'date': datetime.now(UTC).isoformat(), 'description': request.get('submissionDescription'), 'fileName': 'submission.csv', 'status': status, 'competition': request['competitionName'],
                                     'publicScore': score, 'privateScore': score, 'errorDescription': error, 'content': self.uploads[request['blobFileTokens']],
                                     'polls': {'slow': 3, 'never scored': 10**9}.get(self.mode, 0)})
         return {'message': 'Successfully submitted to Digit Recognizer', 'ref': ref}
@@ -147,10 +149,10 @@ class Kaggle(ThreadingHTTPServer):
         "Twenty to a page, the latest first; a slow one is pending for some polls."
         if self.mode == 'lists nothing' and self.submissions: raise Refusal(500, 'Internal error')
         page, shown = max(1, request.get('page', 1)), []
-        for one in self.submissions[20*page - 20:20*page]:
+        for one in [one for one in self.submissions if one['competition'] == request['competitionName']][20*page - 20:20*page]:
             pending, one['polls'] = one['polls'] > 0, one['polls'] - 1
             shown.append({**one, **({'status': 'PENDING', 'publicScore': '', 'privateScore': ''} if pending else {}), 'content': None})
-        return {'submissions': [{key: value for key, value in one.items() if key not in ('content', 'polls')} for one in shown]}
+        return {'submissions': [{key: value for key, value in one.items() if key not in ('content', 'polls', 'competition')} for one in shown]}
 
     def GetDatasetStatus(self, request):
         name = f"{request['ownerSlug']}/{request['datasetSlug']}"

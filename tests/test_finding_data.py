@@ -16,7 +16,6 @@ from mnist_kaggle.data.places import find_data
 def places(small, tmp_path, monkeypatch):
     "Both mounts and the cache, none of them there yet, and a function that fills one."
     mounts = (tmp_path/'input/competitions/digit-recognizer', tmp_path/'input/digit-recognizer')
-    monkeypatch.setattr(searched, 'MOUNTS', mounts)
     monkeypatch.setattr(searched, 'INPUT', tmp_path/'input')
     monkeypatch.setattr(cache, 'user_cache_path', lambda name: tmp_path/'cache')
     places = {'new mount': mounts[0], 'old mount': mounts[1], 'cache': tmp_path/'cache/digit-recognizer'}
@@ -70,7 +69,7 @@ def test_of_several_the_competitions_own_bytes_come_first(places, small, tmp_pat
     (tmp_path/'input/a-remix/digits/train.csv').write_bytes((small/'train.csv').read_bytes().rpartition(b'\n')[0].rpartition(b'\n')[0] + b'\n')
     shutil.copytree(small, tmp_path/'input/z/copy')
     (tmp_path/'input/loop').symlink_to(tmp_path/'input/loop')
-    monkeypatch.setattr(searched, 'COMPETITION_SHA256', files.data_sha256(small))
+    for name, digest in files.data_sha256(small).items(): monkeypatch.setitem(files.COMPETITION_SHA256, name, digest)
     assert find_data() == tmp_path/'input/z/copy' and 'is taken from' in capsys.readouterr().out
 
 

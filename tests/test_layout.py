@@ -71,9 +71,9 @@ def test_a_net_is_added_in_one_cell_of_one_notebook():
     "As a cell of 09_models.nets would: the function, and its row in the table. The recipes and the command's option know it then."
     program = """if True:
         from mnist_kaggle.models import nets
-        def tiny_net(outputs=10):
+        def tiny_net(outputs=10, side=28):
             from torch import nn
-            return nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(784, outputs))
+            return nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(side**2, outputs))
         nets.tiny_net, nets.NETS['tiny'] = tiny_net, nets.Net('nets:tiny_net', muon=False)
         from mnist_kaggle import Recipe
         from mnist_kaggle.training.net import make_net

@@ -69,7 +69,7 @@ def test_nothing_is_unpickled_while_files_are_read(tmp_path, small):
         import torch, fastai.basics, safetensors.torch, mnist_kaggle.training.learner, mnist_kaggle.results.submission # what they do at import is not ours
         from mnist_kaggle.data.digits import read_data
         from mnist_kaggle.runs.loading import load_run
-        from mnist_kaggle.results.submission import read_submission
+        from mnist_kaggle.results.reading import read_submission
         found = []
         sys.addaudithook(lambda event, args: found.append(args) if event == 'pickle.find_class' else None)
         read_data(__import__('pathlib').Path({str(small)!r}))

@@ -74,7 +74,7 @@ def test_a_test_file_with_a_training_row(small, command):
     assert result.returncode == 1 and 'LeakError: image 2 of the test set is also image 6 of the train set' in result.stderr
 
 
-def value_net(recipe, maker=None):
+def value_net(recipe, maker=None, competition=None):
     "A net of one output, as the regression's."
     torch.manual_seed(recipe.seed)
     return linear_net(1)
@@ -148,7 +148,7 @@ def test_weights_that_broke_at_the_last_step(sample):
     with pytest.raises(SubmissionError, match='logits of test row 0 are not all numbers'): make_submission(net(torch.zeros(20, 1, 28, 28)).detach(), np.arange(1, 21))
 
 
-def dead_net(recipe, maker=None):
+def dead_net(recipe, maker=None, competition=None):
     net = make_net(recipe)
     net[-1].bias.data[4] = 1e6
     return net
@@ -167,7 +167,7 @@ def test_a_net_that_says_one_digit_without_validation_rows(sample, tmp_path, mon
 
 def test_a_slow_start_is_no_failure(sample, tmp_path):
     watch = WatchTraining()
-    watch.learn = SimpleNamespace(epoch=0, n_epoch=11) # of which the last never comes here
+    watch.learn = SimpleNamespace(epoch=0, n_epoch=11, model=None) # of which the last never comes here
     def one_epoch(classes):
         watch.before_train()
         watch.total, watch.classes = torch.tensor(1.), set(classes)

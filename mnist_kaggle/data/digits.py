@@ -34,7 +34,8 @@ def as_rows(
     for shape in ((size,), (side, side), (1, side, side)):
         if images.shape[-len(shape):] != shape or images.ndim > len(shape) + 1: continue
         return np.ascontiguousarray(images.reshape(-1, size)) # a matrix product of another memory order rounds otherwise
-    raise ValueError(f'images have the shape {list(images.shape)}, where [n, {size}], [n, {side}, {side}], [n, 1, {side}, {side}] or one image '
+    raise ValueError(f'images have the shape {list(images.shape)}, where [n, {size}], [n, {side}, {side}], [n, 1, {side}, {side}] or one '
+        'image '
         'belongs.')
 
 # %% ../../nbs/00_data.digits.ipynb #7500826e
@@ -104,7 +105,8 @@ def show_digits(
     cells = np.zeros((rows*columns, height, width), images.dtype)
     cells[:len(images), 10:-2, 2:-2] = images.reshape(-1, side, side)
     figure, ax = plt.subplots(figsize=(columns, height/width*rows), dpi=60)
-    ax.imshow(cells.reshape(rows, columns, height, width).swapaxes(1, 2).reshape(rows*height, columns*width), cmap='gray_r', vmin=0, vmax=255)
+    ax.imshow(cells.reshape(rows, columns, height, width).swapaxes(1, 2).reshape(rows*height, columns*width), cmap='gray_r', vmin=0,
+        vmax=255)
     for i, title in enumerate([] if titles is None else titles):
         ax.text((i % columns + .5) * width, i // columns * height + 8, title, ha='center', fontsize=9)
     ax.axis('off')

@@ -61,7 +61,8 @@ def check_side(
     "A `DataError` unless so many pixels are a square that nets here are made for."
     side = round(n**0.5)
     if side**2 == n and MIN_SIDE <= side <= MAX_SIDE: return side
-    raise DataError(f'{where} has {n:,} pixel columns, where {MIN_SIDE}² to {MAX_SIDE}² belong: a square image has as many rows as columns.')
+    raise DataError(f'{where} has {n:,} pixel columns, where {MIN_SIDE}² to {MAX_SIDE}² belong: images are '
+        'square.')
 
 # %% ../../nbs/37_data.headers.ipynb #3d93dae6
 def check_names(
@@ -97,7 +98,8 @@ def column_beside(
     "The one column beside the pixels, first or last; a `DataError` where there are others."
     if not (others := [column for column in columns if column not in set(pixels)]): return None
     if len(others) > 1:
-        raise DataError(f'{where} has the columns {", ".join(map(repr, others[:3]))} beside its pixels {pixels[0]} to {pixels[-1]}, where one '
+        raise DataError(f'{where} has the columns {", ".join(map(repr, others[:3]))} beside its pixels {pixels[0]} to {pixels[-1]}, where '
+            'one '
             'belongs. Drop what is neither pixel nor label.')
     if others[0] not in (columns[0], columns[-1]): raise DataError(f'{where} has the column {others[0]!r} among its pixels: put it first.')
     return others[0]

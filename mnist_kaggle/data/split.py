@@ -35,7 +35,8 @@ def split_rows(
     if split == 'all': return everything, everything[:0]
     if split == 'first80': return np.split(everything, [len(labels)*8 // 10])
     fold, folds = parse_fold(split)
-    if folds > np.bincount(labels).min(): raise ValueError(f'split {split!r}: the rarest digit or other class has only {np.bincount(labels).min()} rows.')
+    if folds > np.bincount(labels).min():
+        raise ValueError(f'split {split!r}: the rarest digit or other class has only {np.bincount(labels).min()} rows.')
     from sklearn.model_selection import StratifiedKFold
     return list(StratifiedKFold(folds, shuffle=True, random_state=0).split(everything, labels))[fold - 1]
 
@@ -48,7 +49,8 @@ def check_classes(
     "A `DataError` where a class of the files has no row to train on."
     missing = np.setdiff1d(np.arange(len(competition.classes)), labels[split_rows(labels, split)[0]])
     if len(missing) and competition != DIGIT_RECOGNIZER:
-        raise DataError(f'train.csv, column {competition.label}: all rows of class {competition.classes[missing[0]]!r} are left out by split '
+        raise DataError(f'train.csv, column {competition.label}: all rows of class {competition.classes[missing[0]]!r} are left out by '
+            'split '
             f'{split!r}, and none is trained on. Shuffle the rows, or choose another split.')
 
 # %% ../../nbs/01_data.split.ipynb #6479fc11

@@ -88,7 +88,8 @@ def explain(
     "What a refusal means, and what to do."
     if status == 401: return f'Kaggle refused the credentials: {message} {HOW_TO_SIGN_IN}'
     if status == 403:
-        return f'Kaggle refused: {message} For the competition\'s files and submissions its rules must be accepted, once: {RULES_PAGE.format(slug)}'
+        return (f'Kaggle refused: {message} For the competition\'s files and submissions its rules must be accepted, once: '
+            f'{RULES_PAGE.format(slug)}')
     if status == 429: return f'Kaggle was asked too often, again and again: {message} Try again in an hour.'
     return f'Kaggle answered with status {status}: {message}'
 

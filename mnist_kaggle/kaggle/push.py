@@ -47,7 +47,8 @@ def kernel_metadata(
     "What `kernel-metadata.json` says. A GPU is named, since Kaggle's own choice may be one that today's torch has no code for."
     about = {'code_file': 'pipeline.ipynb', 'language': 'python', 'kernel_type': 'notebook', 'is_private': not public,
         **machine(parameters.get('device')),
-             'enable_internet': False, 'competition_sources': [parameters.get('competition') or DIGIT_RECOGNIZER.slug], 'dataset_sources': datasets}
+             'enable_internet': False, 'competition_sources': [parameters.get('competition') or DIGIT_RECOGNIZER.slug],
+             'dataset_sources': datasets}
     name = re.sub('[^a-z0-9]+', '-', (parameters.get('name') or parameters['model']).lower()).strip('-')
     slug = f"mnist-kaggle-{name}-{sha256(json.dumps(about).encode() + notebook).hexdigest()[:8]}"
     return {'id': f'{user}/{slug}', 'title': slug, **about}
@@ -135,7 +136,8 @@ def send_notebook(
     folder: Path # from `prepare`
 ) -> tuple[str, int]: # its page; the version's number
     "Save the notebook on Kaggle, which starts it there; a `KaggleError` names what Kaggle did not take."
-    with kaggle_errors(): response = api.kernels_push(str(folder))
+    slug, = json.loads((folder/'kernel-metadata.json').read_text(encoding='utf-8'))['competition_sources']
+    with kaggle_errors(slug): response = api.kernels_push(str(folder))
     if response.error: raise KaggleError(f'Kaggle did not take the notebook: {response.error}')
     for what, names in {'competition': response.invalid_competition_sources, 'data set': response.invalid_dataset_sources}.items():
         if names:

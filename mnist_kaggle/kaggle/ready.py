@@ -43,5 +43,6 @@ def competition_of(
     recorded = recorded_competition(record).slug
     if given and recorded and given != recorded: raise RecordError(f'{folder} is of {recorded}, and cannot be handed in to {given}.')
     if slug := check_slug(given) or recorded: return slug
-    raise RecordError(f"{folder}: which of Kaggle's competitions its data is of, nobody has said. Add --competition NAME, the end of its page's "
+    raise RecordError(f"{folder}: which of Kaggle's competitions its data is of, nobody has said. Add --competition NAME, the end of its "
+        "page's "
         'address.')

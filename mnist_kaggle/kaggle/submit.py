@@ -86,7 +86,8 @@ def check_takes_files(
     with kaggle_errors(slug), api.build_kaggle_client() as client:
         about = client.competitions.competition_api_client.get_competition(request)
     if about.is_kernels_submissions_only:
-        raise KaggleError(f'{slug} takes submissions from notebooks only. Run it there by `mnist_kaggle push --competition {slug}`, with the '
+        raise KaggleError(f'{slug} takes submissions from notebooks only. Run it there by `mnist_kaggle push --competition {slug}`, with '
+            'the '
             'options of this run; then open its page, choose submission.csv under Output, and click Submit to Competition.')
 
 # %% ../../nbs/77_kaggle.submit.ipynb #798fb43f

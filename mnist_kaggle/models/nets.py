@@ -40,7 +40,8 @@ def check_side(
 ) -> None:
     "A `ValueError` where a net does not take images of this size."
     if side < NETS[arch].min_side:
-        raise ValueError(f'arch {arch!r} takes images of {NETS[arch].min_side}×{NETS[arch].min_side} pixels or more, not {side}×{side}: choose '
+        raise ValueError(f'arch {arch!r} takes images of {NETS[arch].min_side}×{NETS[arch].min_side} pixels or more, not {side}×{side}: '
+            'choose '
             'another model.')
 
 # %% ../../nbs/09_models.nets.ipynb #f14e8b38

@@ -53,7 +53,8 @@ def make_submission(
     from torch import Tensor
     classes = len(competition.classes)
     if not isinstance(logits, Tensor) or logits.dim() != 2 or logits.shape[1] != classes:
-        raise SubmissionError(f'logits are a tensor [{len(ids)}, {classes}], as `get_logits` gives them, not a {type(logits).__name__} of the '
+        raise SubmissionError(f'logits are a tensor [{len(ids)}, {classes}], as `get_logits` gives them, not a {type(logits).__name__} of '
+            'the '
             f'shape {list(np.shape(logits))}.')
     if not logits.isfinite().all():
         raise SubmissionError(f'the logits of test row {int((~logits.isfinite()).any(1).nonzero()[0])} are not all numbers.')

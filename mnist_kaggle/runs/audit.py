@@ -33,7 +33,8 @@ def read_logits(
     for part, rows in (('valid', valid_rows), ('test', test_rows)):
         found = logits.get(part)
         if found is None or found.shape != (rows, classes):
-            raise RecordError(f'{folder/"logits.safetensors"} has {part!r} of the shape {getattr(found, "shape", None)}, and [{rows}, {classes}] '
+            raise RecordError(f'{folder/"logits.safetensors"} has {part!r} of the shape {getattr(found, "shape", None)}, and [{rows}, '
+                f'{classes}] '
                 'belongs there.')
         if not np.isfinite(found).all(): raise RecordError(f'{folder/"logits.safetensors"}: {part!r} are not all numbers.')
     return logits['valid'], logits['test']

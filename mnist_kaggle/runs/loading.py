@@ -88,7 +88,8 @@ def load_run(
     except TypeError as error: raise RecordError(f'{folder}: recipe.json is of another version of mnist_kaggle: {error}') from None
     torch.set_num_threads(recipe.threads)
     maker = find_maker(folder, record, notebook) if notebook else None
-    with inside(folder, list(record.get('own', {}).get('files', ()))): net = make_net(recipe, maker, recorded_competition(record)) # which may import, too
+    # which may import, too
+    with inside(folder, list(record.get('own', {}).get('files', ()))): net = make_net(recipe, maker, recorded_competition(record))
     try: net.load_state_dict(load_file(folder/'model.safetensors'))
     except RuntimeError as error: raise RecordError(f'{folder}: model.safetensors is not of the net in recipe.json: {error}') from None
     return net.eval(), recipe

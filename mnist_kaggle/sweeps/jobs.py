@@ -35,7 +35,8 @@ def make_jobs(
         try:
             if labels is not None and split not in train_rows: train_rows[split] = len(split_rows(labels, split)[0])
             make = make_own_job if 'notebook' in row else make_job
-            jobs = [make(**{**row, **model, 'split': split, 'train_rows': train_rows.get(split), 'competition': competition}) for model in models]
+            jobs = [make(**{**row, **model, 'split': split, 'train_rows': train_rows.get(split), 'competition': competition})
+                for model in models]
         except (ValueError, TypeError) as error: raise SweepError(f'{where} {number}: {error}') from None
         for job in jobs:
             if job in seen: raise SweepError(f'{where} {number} is the same run as {where} {seen[job]}: {row}.')

@@ -45,7 +45,8 @@ class Sweep:
         minutes: float|None = None # time limit of each run; None for none
     ):
         self.client, self.jobs, self.source, self.digests, self.out, self.minutes = client, jobs, source, digests, out, minutes
-        self.id, self.identity, self.data = secrets.token_hex(4), identity(), read_data(source, next((job.competition for job in jobs.values()), None))
+        self.id, self.identity, self.data = secrets.token_hex(4), identity(), read_data(source,
+            next((job.competition for job in jobs.values()), None))
         self.tries, self.sent, self.strangers, self.pending, self.problems = Counter(), Counter(), set(), {}, {}
 
     def run(self) -> None:

@@ -22,11 +22,11 @@ class ShapeError(ValueError):
 def check_pairs(
     loss_func: Callable[[Tensor, Tensor], Tensor],
     preds: Tensor, # float [b, classes] or [b, 1]; others of the same shape are compared
-    b: int # rows, at least 2
+    b: int, # rows, at least 2
+    classes: int = len(DIGIT_RECOGNIZER.classes)
 ) -> None:
     "A `ShapeError` where a loss does not compare each prediction with its own target."
     trial = torch.randn(preds.shape, generator=torch.Generator().manual_seed(0)).to(preds)
-    classes = preds.shape[1] if preds.dim() == 2 and preds.shape[1] > 1 else b
     targets = torch.arange(b, device=preds.device) % classes
     loss, others, both = loss_func(trial, targets), loss_func(trial, targets.roll(1)), loss_func(trial.roll(1, 0), targets.roll(1))
     if loss.shape != (): raise ShapeError(f'the loss has the shape {list(loss.shape)}, and should be one number.')
@@ -46,7 +46,7 @@ def check_loss(
     if preds.dim() != 2 or preds.shape[1] not in (1, classes):
         raise ShapeError(f'predictions have the shape {list(preds.shape)}, where [{len(yb)}, {classes}] or [{len(yb)}, 1] belongs.')
     with torch.no_grad():
-        if len(yb) > 1: check_pairs(loss_func, preds, len(yb))
+        if len(yb) > 1: check_pairs(loss_func, preds, len(yb), classes)
 
 # %% ../../nbs/18_training.checks.ipynb #2db23305
 class NotFreshError(RuntimeError):
@@ -107,7 +107,8 @@ class WatchTraining(Callback):
                 f'too high: try a tenth of {self.largest_lr:.3g}.')
         self.constant = self.constant + 1 if len(self.classes) == 1 else 0
         if self.constant == max(self.patience, self.n_epoch // 2) or self.constant and self.epoch == self.n_epoch - 1:
-            raise TrainingError(f'in epoch {self.epoch} (the first is 0) the net takes every row for a {self.classes_of_net[[*self.classes][0]]}. '
+            raise TrainingError(f'in epoch {self.epoch} (the first is 0) the net takes every row for a '
+                f'{self.classes_of_net[[*self.classes][0]]}. '
                                 f'Most likely it is dead of a learning rate that is too high: try a tenth of {self.largest_lr:.3g}, the '
                                 'largest so far. Or it has hardly begun to learn: try more epochs.')
         if self.epoch == self.n_epoch - 1: self.made |= {'classes'}

@@ -171,7 +171,7 @@ def check_start(
     "A `NotFreshError` unless the net is as it was made."
     maker = MAKERS.get(learn)
     if not isinstance(maker, nn.Module):
-        check_fresh(learn.model, make_net(recipe, maker, learn.model.competition))
+        check_fresh(learn.model, make_net(recipe, maker, learn.dls.train.dataset.competition))
         return {'disjoint', 'order', 'fresh'}
     if weights_sha256(learn.model) != learn.weights_before:
         raise NotFreshError('this net has been trained since it was handed in. Hand in the function that makes it, as net=make_net.')
