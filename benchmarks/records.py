@@ -44,7 +44,7 @@ def row_of(run, **columns):
     return {**columns, 'run': run.name, 'seed': record['parameters']['seed'], 'accuracy': pd.read_csv(run/'history.csv').accuracy.iloc[-1],
             'with tta': record['metrics']['valid_accuracy'], 'tta': record['parameters']['tta'],
             'training seconds': record['seconds']['train'], 'evaluation seconds': record['seconds']['validate'] + record['seconds']['submission'],
-            'rows': 42_000 - record['metrics']['valid_rows'], 'commit': record['code']['commit'], 'clean': record['code']['clean']}
+            'rows': record['data']['rows']['train.csv'] - record['metrics']['valid_rows'], 'commit': record['code']['commit'], 'clean': record['code']['clean']}
 
 
 def mnist_kaggle(*arguments):
@@ -65,7 +65,7 @@ def ensemble(runs, folder, **columns):
     records = {path: read_record(path) for path in folder.glob('ensemble-*')}
     path, record = next((path, record) for path, record in records.items() if {member['run'] for member in record['members']} == members)
     return {**columns, 'run': path.name, 'with tta': record['metrics']['valid_accuracy'], 'training seconds': record['seconds']['train'],
-            'rows': 42_000 - record['metrics']['valid_rows'], 'commit': record['code']['commit'], 'clean': record['code']['clean'], 'submission': record['files']['submission.csv']}
+            'rows': record['data']['rows']['train.csv'] - record['metrics']['valid_rows'], 'commit': record['code']['commit'], 'clean': record['code']['clean'], 'submission': record['files']['submission.csv']}
 
 
 def main(folder):

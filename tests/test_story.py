@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from conftest import PROGRAM
+from others import KANNADA_ZIP, letters, pack
 from owning import write_residual
 from sweeping import runs_in, wait_for_workers
 
@@ -76,6 +77,50 @@ def test_a_notebook_of_ones_own_through_everything(mine, ask, kaggle, dask, tmp_
     assert {path.name for path in (tmp_path/fetched).iterdir()} >= EXPECTED - {'report.html'}
     shutil.rmtree(tmp_path/'kaggle')
     assert lines_of(ask('verify', fetched))[-1].endswith('byte for byte.')
+
+
+OTHERS = { # Kaggle's name; the files; pixels of an image; classes
+    'letters': ('Letters-26', lambda folder: pack(letters(), folder/'Letters-26.zip'), 1024, 26),
+    'kannada': ('Kannada-MNIST', lambda folder: shutil.copy(KANNADA_ZIP, folder/'Kannada-MNIST.zip'), 784, 10),
+}
+
+@pytest.mark.parametrize('other', OTHERS)
+def test_another_competition_through_everything(mine, ask, kaggle, dask, tmp_path, other):
+    "The same trip; the files are in the cache under Kaggle's name, which the commands are given."
+    slug, put, size, classes = OTHERS[other]
+    if other == 'kannada' and not KANNADA_ZIP.exists(): pytest.skip('the files of Kannada MNIST are not beside the checkout, in shared/kannada/kannada-mnist.zip')
+    put(tmp_path/'home/.cache/mnist_kaggle')
+    mine.write_text(mine.read_text().replace('nn.LazyLinear(10)', f'nn.LazyLinear({classes})'))
+    epochs, named = ('--epochs', '6', '--device', 'cpu'), ('--competition', slug)
+    lines_of(ask('run', 'mine.ipynb', *epochs, *named, '-p', 'width=8'))
+    run, = (tmp_path/'runs').iterdir()
+    assert {path.name for path in run.iterdir()} == EXPECTED and not unchecked(read_record(run)) and read_record(run)['data']['form']['slug'] == slug
+    (tmp_path/'gone').mkdir()
+    for path in (mine, tmp_path/'my_layers.py', tmp_path/'my_shapes.py'): path.rename(tmp_path/'gone'/path.name)
+    for _ in range(2): assert lines_of(ask('verify', run))[-1].endswith('came out the same again, byte for byte.')
+    for path in (tmp_path/'gone').iterdir(): path.rename(tmp_path/path.name)
+
+    lines_of(ask('sweep', 'mine.ipynb', '--seed', '1-2', *epochs, *named, '-p', 'width=8'))
+    lines_of(ask('run', '--model', 'linear', '--epochs', '2', '--device', 'cpu', *named))
+    linear, = (tmp_path/'runs').glob('linear-*')
+    lines_of(ask('ensemble', 'runs', '--top', '2', '--out', 'best'))
+    lines_of(ask('ensemble', run, linear))
+    ensemble, = (tmp_path/'runs').glob('ensemble-*')
+    assert lines_of(ask('verify', ensemble))[-1].endswith('byte for byte.')
+    assert 'each id once, classes of train.csv for labels' in lines_of(ask('check', run/'submission.csv', *named))[0]
+    kaggle.mode = 'notebooks only'
+    assert f'mnist_kaggle push --competition {slug}' in ask('submit', run).stderr and not kaggle.submissions
+    kaggle.mode = 'fine'
+    for folder in (run, ensemble): lines_of(ask('submit', folder))
+    assert [(one['competition'], one['content']) for one in kaggle.submissions] == [(slug, (folder/'submission.csv').read_bytes()) for folder in (ensemble, run)]
+    lines_of(ask('report'))
+    assert 'LazyLinear' in (run/'report.html').read_text()
+
+    words = lines_of(ask('push', 'mine.ipynb', *epochs, *named, '-p', 'width=8', '--follow'))
+    sent, = kaggle.kernels.values()
+    assert sent['versions'][0]['competitionDataSources'] == [slug]
+    fetched = Path(next(line for line in words if line.startswith('Its run is ')).removeprefix('Its run is ').removesuffix('.'))
+    assert (tmp_path/fetched/'submission.csv').read_bytes() == (run/'submission.csv').read_bytes()
 
 
 def test_on_a_cluster_without_a_shared_disk(dask, start, small, tmp_path):
