@@ -2,7 +2,9 @@
 import ast
 import subprocess
 import sys
+import tokenize
 from graphlib import TopologicalSorter
+from io import StringIO
 
 import pytest
 
@@ -82,3 +84,13 @@ def test_a_net_is_added_in_one_cell_of_one_notebook():
         except ValueError as error: print(error)"""
     lines = subprocess.run([sys.executable, '-W', 'ignore', '-c', program], capture_output=True, text=True, check=True).stdout.splitlines()
     assert lines[0] == '3' and "'tiny' has none" in lines[1]
+
+
+def test_sizes_stand_in_one_place():
+    "28 pixels, 784 of them: written down for Digit Recognizer, and as the defaults of the nets that the lessons on digits build."
+    found = {}
+    for path in modules():
+        numbers = {token.string for token in tokenize.generate_tokens(StringIO(path.read_text(encoding='utf-8')).readline) if token.type == tokenize.NUMBER}
+        if numbers & {'28', '784', '785'}: found[path.relative_to(PACKAGE).as_posix()] = numbers & {'28', '784', '785'}
+    lessons = ('models/linear.py', 'models/two_layer.py', 'models/conv.py', 'models/pool.py')
+    assert found == dict.fromkeys(('data/competition.py', *lessons), {'28'})
