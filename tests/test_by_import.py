@@ -17,7 +17,7 @@ from mnist_kaggle import (
 from mnist_kaggle.data.loaders import DigitDataset
 from mnist_kaggle.data.writing import say_once
 from mnist_kaggle.models.baseline import below_baseline
-from mnist_kaggle.results.submission import SubmissionError, check_origin
+from mnist_kaggle.results.submission import SubmissionError, check_origin, label_ids
 from mnist_kaggle.runs import ensemble, listing, members, report, run
 from mnist_kaggle.runs.server import warm_kernels
 from mnist_kaggle.training.recipes import MODELS
@@ -82,7 +82,7 @@ def test_what_is_no_image_is_told(learn, sample, form):
 
 def test_what_is_no_prediction_is_told(sample):
     for logits in (np.zeros((500, 10)), torch.zeros(500), torch.zeros(500, 9), torch.zeros(500, dtype=torch.int64)):
-        with pytest.raises(SubmissionError, match='as `get_logits` gives them'): make_submission(logits, sample.ids)
+        with pytest.raises(SubmissionError, match='as `get_logits` gives them'): make_submission(logits, sample)
     for predicted in (np.zeros((1297, 10), int), np.full(1297, 10), np.zeros(5, int)):
         with pytest.raises(ValueError, match='predicted'): confusion_matrix(sample.labels, predicted)
 
@@ -116,7 +116,8 @@ def test_things_that_do_not_go_together(learn, sample):
     for counts in ((0.98, 8400, 28000), (400, 360, 500), (-5, 360, 500), (1, 0, 500)):
         with pytest.raises(ValueError): prediction_interval(*counts)
     for ids in (np.arange(500), np.ones(500, int), np.arange(1, 501) + 0.5):
-        with pytest.raises(SubmissionError, match='1 to 500'): make_submission(get_logits(learn.model, sample.test_images), ids)
+        with pytest.raises(SubmissionError, match='1 to 500'): label_ids(np.zeros(500, int), ids, sample.test_ids)
+    with pytest.raises(TypeError, match='where the data belongs'): make_submission(get_logits(learn.model, sample.test_images), sample.ids)
     with pytest.raises(TypeError, match='learn.model'): predict(learn, sample.test_images)
     with pytest.raises(TypeError, match='str stands where a Recipe belongs'): get_learner('linear', sample)
     with pytest.raises(SubmissionError, match='is a frame'): check_submission(sample.ids, sample)
@@ -262,7 +263,7 @@ def test_a_path_may_be_text(sample, learn, small, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert read_data('small').labels.tolist() == read_data(str(small)).labels.tolist() == read_data(small).labels.tolist() == read_data(find_data('small')).labels.tolist()
     assert (read_data('sample').labels == sample.labels).all()
-    check_origin(make_submission(get_logits(learn.model, sample.test_images), sample.ids), learn.model, 'sample')
+    check_origin(make_submission(get_logits(learn.model, sample.test_images), sample), learn.model, 'sample', sample)
     warm_kernels()
     for seed in (0, 1): run.run_once({'model': 'linear', 'data': str(small), 'epochs': 1, 'device': 'cpu', 'seed': seed}, f'runs/linear-{seed}')
     assert len(listing.find_runs('runs')) == 2 and listing.read_note('runs/linear-0') is None and len(members.read_members(['runs/linear-0', 'runs/linear-1'])) == 2

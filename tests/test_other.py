@@ -21,7 +21,7 @@ from mnist_kaggle.results.submission import SubmissionError, check_submission, m
 from mnist_kaggle.runs.record import read_record
 from mnist_kaggle.training.net import NetError, make_net
 
-NET = 'def make_net(): return nn.Sequential(nn.Flatten(), nn.Linear({size}, 32), nn.ReLU(), nn.Dropout(0.1), nn.Linear(32, {classes}))'
+NET = 'def make_net(competition): return nn.Sequential(nn.Flatten(), nn.Linear(competition.size, 32), nn.ReLU(), nn.Dropout(0.1), nn.Linear(32, len(competition.classes)))'
 
 
 @pytest.fixture(scope='session')
@@ -104,6 +104,9 @@ BAD = { # of the letters: 1024 pixels and a word; a name and 1024 pixels; a name
     'pixels out of order': ({'train.csv': header(swap)}, 'train.csv', "'px2' as column 1", "'px1' belongs"),
     'a pixel twice': ({'train.csv': header(lambda names: [names[0], names[0], *names[2:]])}, 'train.csv', "'px1' 2 times"),
     'two prefixes': ({'train.csv': header(lambda names: [*names[:7], 'pixel8', *names[8:]])}, 'train.csv', "'px9' as column 9", "'px8' belongs"),
+    'numbers with zeros': ({'train.csv': header(lambda names: [f'px{i:04}' for i in range(1024)] + ['word'])}, 'train.csv', "'px0000'", "'px0' belongs"),
+    'a header in quotes': ({'train.csv': header(lambda names: [f'"{name}"' for name in names])}, 'train.csv', 'in quotes'),
+    'rows and columns': ({'train.csv': header(lambda names: [f'{i // 32}x{i % 32}' for i in range(1024)] + ['word'])}, 'train.csv', 'one name and a number'),
     'half of another prefix': ({'train.csv': header(lambda names: [name.replace('px', 'qx') if i < 400 else name for i, name in enumerate(names)])}, 'train.csv', "'px401'"),
     'no label': ({'train.csv': lambda lines: [line[:-1] for line in lines]}, 'train.csv', 'no column of labels'),
     'an id in train.csv': ({'train.csv': lambda lines: [[f'id{i}', *line] for i, line in enumerate(lines)]}, 'train.csv', "'id0', 'word'", 'beside its pixels'),
@@ -146,6 +149,59 @@ def test_a_class_without_rows_to_train_on(bars):
     recode(bars, 'train.csv', lambda lines: [lines[0], *([('4' if line[0] == '5' else line[0]), *line[1:]] for line in lines[1:-3]), *(['5', *line[1:]] for line in lines[-3:])])
     refuse(bars, 'column class', 'class 5', "'first80'")
     refuse(bars, 'fold-1-of-5', '3 rows', split='fold-1-of-5')
+
+
+def test_rows_that_are_sorted(bars):
+    recode(bars, 'train.csv', lambda lines: [*lines[:-80], *(['5', *line[1:]] for line in lines[-80:])])
+    refuse(bars, 'all rows to validate on are of class 5', "'first80'", 'fold-1-of-5')
+    assert plan_runs('linear', str(bars), 'fold-1-of-5')
+
+
+def test_labels_in_another_encoding(alphabet):
+    "Two letters that UTF-8 does not know are not one class."
+    for old, new in (('alpha', 'é'), ('bravo', 'è')): (alphabet/'train.csv').write_bytes((alphabet/'train.csv').read_bytes().replace(old.encode(), new.encode('latin-1')))
+    refuse(alphabet, 'train.csv', 'column word', 'is not UTF-8')
+
+
+def test_labels_that_begin_with_0(bars):
+    recode(bars, 'train.csv', lambda lines: [lines[0], *([f'0{line[0]}', *line[1:]] for line in lines[1:])])
+    recode(bars, 'sample_submission.csv', lambda lines: [lines[0], *([line[0], '01'] for line in lines[1:])])
+    assert read_data(bars).competition.classes == ('01', '02', '03', '04', '05')
+
+
+def test_ids_in_another_order_are_told(bars, capsys):
+    read_data(bars)
+    assert 'id 100 is taken for its first row' in capsys.readouterr().out
+
+
+def near(small):
+    "Files that are nearly Digit Recognizer's."
+    recode(small, 'sample_submission.csv', lambda lines: [['Id', 'Label'], *lines[1:]])
+    return small
+
+
+def test_what_looks_like_digit_recognizer_and_is_not(small):
+    refuse(near(small), "'Id' as column 1", 'name it by --competition')
+    data = read_data(small, 'my-class')
+    assert data.competition.id == 'Id' and data.competition.slug == 'my-class' and len(data.competition.classes) == 10
+
+
+def test_ids_that_test_csv_has_in_another_order(small):
+    "The names, the classes and the ids of Digit Recognizer, and a column of ids in test.csv that number the rows otherwise."
+    ids = np.random.default_rng(0).permutation(20) + 1
+    recode(near(small), 'test.csv', lambda lines: [['Id', *lines[0]], *([str(i), *line] for i, line in zip(ids, lines[1:]))])
+    data = read_data(small, 'my-class')
+    logits = torch.eye(10)[np.arange(20) % 10]
+    assert make_submission(logits, data).set_index('Id').Label.loc[ids].tolist() == (np.arange(20) % 10).tolist()
+
+
+def test_a_net_that_is_given_the_competition(alphabet):
+    data = read_data(alphabet)
+    def maker(competition, width=8): return nn.Sequential(nn.Flatten(), nn.Linear(competition.size, width), nn.Linear(width, len(competition.classes)))
+    recipe = get_recipe('linear', 499, epochs=1)
+    learn = get_learner(recipe, data, net=maker)
+    train(learn, recipe)
+    assert get_logits(learn.model, data.test_images).shape == (156, 26) and 'fresh' in learn.checks
 
 
 def test_a_recipe_says_which_sides_it_takes(tmp_path):
@@ -192,7 +248,7 @@ def test_training_by_import(alphabet, augment):
 def test_submissions_are_in_words(alphabet, tmp_path):
     data = read_data(alphabet)
     logits = torch.randn(156, 26, generator=torch.Generator().manual_seed(0))
-    submission = make_submission(logits, data.ids, data.competition, data.test_ids)
+    submission = make_submission(logits, data)
     check_submission(submission, data)
     expected = dict(zip(pd.read_csv(alphabet/'test.csv').name, data.names(logits.argmax(1))))
     assert submission.set_index('name').word.to_dict() == expected and list(submission.name) == list(data.ids)
@@ -225,8 +281,8 @@ def test_a_net_is_told_what_it_should_give(alphabet):
 
 
 def test_files_that_contradict_the_name(alphabet, small, kannada):
-    refuse(alphabet, 'train.csv', competition='digit-recognizer')
-    refuse(kannada, 'test.csv', "'id'", competition='digit-recognizer')
+    refuse(alphabet, "has not digit-recognizer's files: train.csv has the columns px1, px2", competition='digit-recognizer')
+    refuse(kannada, 'test.csv has the columns id, pixel0', competition='digit-recognizer')
     refuse(small, "digit-recognizer's files", 'kannada-mnist', competition='kannada-mnist')
     refuse(alphabet, "'../x' is no competition's name", competition='../x')
     assert read_data(alphabet, 'letters').competition.slug == 'letters'
@@ -252,6 +308,8 @@ def test_a_mounted_competition_is_named(mounted, small, tmp_path):
         with pytest.raises(DataError, match="Letters-26 is mounted, which is not digit-recognizer. .* competition = 'Letters-26'"): find_data(path)
     shutil.copytree(small, tmp_path/'input/digit-recognizer')
     assert find_data() == tmp_path/'input/digit-recognizer'
+    assert find_data(competition='letters-26').samefile(mounted) # Kaggle's names have capitals here and there
+    with pytest.raises(DataError, match='is mounted, which is not letters-27'): find_data(competition='letters-27')
     shutil.rmtree(mounted)
     with pytest.raises(DataError, match='digit-recognizer is mounted, which is not Letters-26'): find_data(competition='Letters-26')
 
@@ -283,7 +341,7 @@ def test_through_all_commands(other, command, tmp_path):
     lines('ensemble', *runs, '--data', other, '--out', 'both')
     ensemble, = (tmp_path/'both').glob('ensemble-*')
     assert lines('verify', ensemble, '--data', other)[-1].endswith('byte for byte.')
-    write_own(tmp_path, net=NET.format(size=competition.size, classes=len(competition.classes)))
+    write_own(tmp_path, net=NET)
     lines('run', 'mine.ipynb', '--data', other, '--epochs', '5')
     mine, = (tmp_path/'runs').glob('mine-*')
     assert lines('verify', mine, '--data', other)[-1].endswith('byte for byte.')
@@ -308,6 +366,8 @@ def test_fetched_and_handed_in(ask, kaggle, tmp_path):
     assert result.returncode == 0, result.stdout + result.stderr
     assert kaggle.submissions[0]['competition'] == 'letters-26' and kaggle.submissions[0]['content'] == (run/'submission.csv').read_bytes()
     assert 'is of letters-26, and cannot be handed in to others' in ask('submit', run, '--competition', 'others').stderr
+    assert ask('run', '--model', 'linear', '--epochs', '1', '--data', tmp_path/'letters.zip', '--device', 'cpu').returncode == 0
+    assert len(list((tmp_path/'runs').glob('linear-*'))) == 2 # under another name, since nobody said where it belongs
     assert run.name in ask('scores', '--competition', 'letters-26').stdout and run.name not in ask('scores').stdout
 
 

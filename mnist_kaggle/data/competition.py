@@ -61,7 +61,9 @@ def class_names(
     competition: Competition = DIGIT_RECOGNIZER
 ) -> np.ndarray: # of the same shape, int64 or text
     "The classes as the files write them."
-    return np.asarray(competition.classes)[np.asarray(codes)]
+    codes = np.asarray(codes)
+    if codes.size and codes.min() < 0: raise ValueError(f'{codes.min()} is no code: they go from 0 to {len(competition.classes) - 1}.')
+    return np.asarray(competition.classes)[codes]
 
 # %% ../../nbs/32_data.competition.ipynb #04471f6c
 def class_codes(

@@ -37,9 +37,13 @@ def are_digits(
     source: str|Path, # a folder or a zip
     slug: str|None = None # of the competition that it should be; None where the files decide
 ) -> bool:
-    "Whether files are to be read as Digit Recognizer's; a `DataError` where they are its own and another competition was named."
+    "Whether files are to be read as Digit Recognizer's; a `DataError` where the headers and the name contradict each other."
     headers = {name: read_header(source, name) for name in FILES}
-    if slug in (None, DIGIT_RECOGNIZER.slug): return slug is not None or nearly_digits(headers)
+    if slug is None: return nearly_digits(headers)
+    if slug == DIGIT_RECOGNIZER.slug:
+        if nearly_digits(headers): return True
+        name = next(name for name in FILES if headers[name] != HEADERS[name] and headers[name] != [''])
+        raise DataError(f"{source} has not {slug}'s files: {name} has the columns {', '.join(headers[name][:3])[:60]}…")
     if headers == HEADERS: raise DataError(f"{source} has {DIGIT_RECOGNIZER.slug}'s files by their headers, and not those of {slug}.")
     return False
 
@@ -73,6 +77,7 @@ def check_names(
     if columns == ['']: raise DataError(f'{where} is empty.')
     if columns[0] in ('', '""', 'Unnamed: 0'):
         raise DataError(f'{where} has an index column, as pandas writes it: write the file by `to_csv(path, index=False)`.')
+    if columns[0].startswith('"'): raise DataError(f'{where}: the names in the header are in quotes. Write the file without quotes.')
     column, count = Counter(columns).most_common(1)[0]
     if count > 1: raise DataError(f'{where}: the header has the column {column[:40]!r} {count} times.')
 
@@ -83,7 +88,7 @@ def check_numbers(
 ) -> int: # the first number, 0 or 1
     "A `DataError` unless the pixel columns are numbered one after the other."
     pixels = [column for column in columns if re.fullmatch(re.escape(prefix) + r'\d+', column)]
-    first = int(f'{prefix}0' not in pixels)
+    first = int(all(int(column.removeprefix(prefix)) for column in pixels))
     for i, column in enumerate(pixels, start=first):
         if column == f'{prefix}{i}': continue
         raise DataError(f'{where}: the header has {column[:40]!r} as column {columns.index(column) + 1}, where {f"{prefix}{i}"!r} belongs.')
@@ -100,7 +105,7 @@ def column_beside(
     if len(others) > 1:
         raise DataError(f'{where} has the columns {", ".join(map(repr, others[:3]))} beside its pixels {pixels[0]} to {pixels[-1]}, where '
             'one '
-            'belongs. Drop what is neither pixel nor label.')
+            'belongs. Pixel columns are one name and a number, as pixel0, pixel1, pixel2.')
     if others[0] not in (columns[0], columns[-1]): raise DataError(f'{where} has the column {others[0]!r} among its pixels: put it first.')
     return others[0]
 

@@ -72,9 +72,12 @@ def sources_below(
 # %% ../../nbs/39_data.places.ipynb #7116364a
 def is_competition(
     source: Path, # a folder or a zip
-    slug: str = DIGIT_RECOGNIZER.slug # of the competition
+    slug: str = DIGIT_RECOGNIZER.slug # of the competition; '' for any other
 ) -> bool:
-    "Whether a place has the three files, with headers that may be the competition's."
+    """Whether a place has the three files, with headers that may be the competition's. Of another than Digit Recognizer
+    the name must be in the path, too, since nobody knows its headers."""
+    named = any(slug.lower() in (part.lower(), part.lower().removesuffix('.zip')) for part in source.parts)
+    if slug not in (DIGIT_RECOGNIZER.slug, '') and not named: return False
     try:
         if missing_files(source): return False
         digits = are_digits(source)
@@ -90,7 +93,7 @@ def attached(
     found = [place for place in sources_below(INPUT) if is_competition(place, slug)]
     if len(found) > 1 and slug == DIGIT_RECOGNIZER.slug: found.sort(key=lambda place: data_sha256(place) != DIGIT_RECOGNIZER.sha256)
     for place in found:
-        print(f'The data is taken from {place}, since it is not where Kaggle mounts the competition.')
+        print(f'The data is taken from {place}, since {slug} is not where Kaggle mounts it.')
         yield place
 
 # %% ../../nbs/39_data.places.ipynb #bbde45fb

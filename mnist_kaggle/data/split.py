@@ -46,12 +46,18 @@ def check_classes(
     split: str, # see `split_rows`
     competition: Competition
 ) -> None:
-    "A `DataError` where a class of the files has no row to train on."
-    missing = np.setdiff1d(np.arange(len(competition.classes)), labels[split_rows(labels, split)[0]])
-    if len(missing) and competition != DIGIT_RECOGNIZER:
+    "A `DataError` where a class of the files has no row to train on, or all rows to validate on are of one."
+    if competition == DIGIT_RECOGNIZER: return
+    trained, left_out = [labels[rows] for rows in split_rows(labels, split)]
+    missing = np.setdiff1d(np.arange(len(competition.classes)), trained)
+    if len(set(left_out)) == 1:
+        raise DataError(f'train.csv, column {competition.label}: all rows to validate on are of class {competition.classes[left_out[0]]!r} '
+            'by split '
+            f'{split!r}. Shuffle the rows, or choose another split, as fold-1-of-5.')
+    if len(missing):
         raise DataError(f'train.csv, column {competition.label}: all rows of class {competition.classes[missing[0]]!r} are left out by '
             'split '
-            f'{split!r}, and none is trained on. Shuffle the rows, or choose another split.')
+            f'{split!r}, and none is trained on. Shuffle the rows, or choose another split, as fold-1-of-5.')
 
 # %% ../../nbs/01_data.split.ipynb #6479fc11
 class LeakError(DataError):
@@ -68,4 +74,4 @@ def check_disjoint(
             other, place = seen.setdefault(blake2b(image, digest_size=16).digest(), (name, row))
             if other != name:
                 raise LeakError(f'image {row} of the {name} set is also image {place} of the {other} set: what is measured on one would be '
-                    'known from the other.')
+                    'known from the other. Drop one of them from train.csv.')

@@ -16,10 +16,11 @@ from typing import BinaryIO
 
 import numpy as np
 
+from .writing import say_once
 from .cache import cache_folder, load_rows, save_rows
 from .competition import Competition
 from .files import DataError, hash_file, read_file
-from .headers import read_columns, read_header
+from .headers import check_names, read_columns, read_header
 from .parse import find_fault, parse_bytes
 
 # %% ../../nbs/38_data.tables.ipynb #123baf0d
@@ -32,6 +33,7 @@ def find_no_word(
 ) -> str|None: # the place, and what is wrong there; None where nothing is
     "Name the first cell that is neither an integer nor a word."
     for text, line in zip(texts, lines):
+        if '\N{REPLACEMENT CHARACTER}' in text: return f'line {line}, column {column}: {text[:40]!r} is not UTF-8. Save the file as UTF-8.'
         if re.fullmatch(r'[^\s",]+', text) and text.isprintable() and not re.fullmatch(r'[+-]?(\d+\.\d*|\.\d+)', text): continue
         return f'line {line}, column {column}: {text[:40]!r} is neither a whole number nor a word without blanks.'
 
@@ -49,7 +51,7 @@ def as_classes(
 ) -> np.ndarray: # as `as_ids`
     "Labels as an array; a `DataError` where some are integers and some are words."
     kinds = [bool(re.fullmatch(INTEGER, text)) for text in texts]
-    if len(set(kinds)) == 2:
+    if len(set(kinds)) == 2 and not all(text.isdecimal() for text in texts): # 01 is a name, and so are its neighbours
         i, j = sorted((kinds.index(True), kinds.index(False)))
         raise DataError(f'{where}: labels of two kinds, {texts[i][:40]!r} in line {lines[i]} and {texts[j][:40]!r} in line {lines[j]}.')
     return as_ids(texts)
@@ -127,6 +129,7 @@ def parse_answers(
     "Parse ids and labels; a `DataError` names the first thing that is wrong."
     file = BytesIO(content.removeprefix(b'\xef\xbb\xbf'))
     header = file.readline().decode(errors='replace').rstrip('\r\n').split(',')
+    if header[0] in ('', '""', 'Unnamed: 0'): check_names(header, where)
     if header != columns: raise DataError(f'{where}: the columns are {", ".join(header)[:80]}, where {" and ".join(columns)} belong.')
     rows, numbers = [], []
     for lines, found in numbered_blocks(file):
@@ -171,6 +174,10 @@ def order_ids(
         if unknown: raise DataError(f'{where}: the id {unknown[0]} is not in test.csv. Are the files of one competition?')
         return test_ids
     numbers = ids.dtype.kind == 'i' and ids.max() - ids.min() == n - 1
+    if numbers and (ids[1:] < ids[:-1]).any():
+        say_once(f'{where} has its ids in another order than from {ids.min()} to {ids.max()}, and test.csv has none: id {ids.min()} is '
+            'taken for '
+            'its first row.')
     return np.sort(ids) if numbers else ids
 
 # %% ../../nbs/38_data.tables.ipynb #9194c902

@@ -50,7 +50,7 @@ def below_baseline(
     baseline: float|None # of the nearest class mean there
 ) -> str|None: # None where the net is better
     "What to say of a net that does no better than the nearest class mean."
-    if accuracy is None or baseline is None or accuracy > baseline: return None
+    if accuracy is None or baseline is None or accuracy > baseline or accuracy == 1: return None
     return (f'*** The net gets {accuracy:.4f} of the validation rows right, and the nearest class mean, which learns nothing, '
         f'{baseline:.4f}: '
         'something is wrong, or it was trained for too short a time. ***')

@@ -110,6 +110,9 @@ def show_mistakes(
 ) -> 'Figure|None': # None where there is no mistake
     "The worst mistakes as a grid, each with its label and what it was taken for."
     images, labels = as_pixels(images, scale, competition.side), as_labels(labels, len(logits), classes=len(competition.classes))
+    if logits.shape[1] != len(competition.classes):
+        raise ValueError(f'logits for {logits.shape[1]} classes are not of {len(competition.classes)}: hand in '
+            'competition=data.competition, too.')
     if len(images) != len(logits):
         raise ValueError(f'there are {len(images)} images for the logits of {len(logits)}: hand in those of the same rows.')
     worst = worst_mistakes(logits, labels)

@@ -31,34 +31,33 @@ class SubmissionError(ValueError):
 def label_ids(
     labels: np.ndarray, # int [m], codes of the test rows in the order of the file
     ids: np.ndarray, # int64 or text [m], of the sample submission
-    competition: Competition = DIGIT_RECOGNIZER,
-    test_ids: np.ndarray|None = None # [m], of the test rows in the order of the file; None where they are 1 to m
+    test_ids: np.ndarray, # [m], of the test rows in the order of the file
+    competition: Competition = DIGIT_RECOGNIZER
 ) -> pd.DataFrame: # columns ImageId and Label, or what they are called
     "The label of each id, in the order of the ids; a `SubmissionError` where the ids are others."
     if len(labels) != len(ids): raise SubmissionError(f'there are logits of {len(labels)} images for {len(ids)} ids.')
-    known = np.arange(1, len(ids) + 1) if test_ids is None else test_ids
-    if not np.array_equal(np.sort(ids), np.sort(known)):
-        raise SubmissionError(f'the ids are not {"1 to " + str(len(ids)) if test_ids is None else "those of the test rows"}, each once.')
-    places = pd.Index(known).get_indexer(ids)
+    if not np.array_equal(np.sort(ids), np.sort(test_ids)):
+        raise SubmissionError(f'the ids are not those of the test rows, {min(test_ids)} to {max(test_ids)}, each once.')
+    places = pd.Index(test_ids).get_indexer(ids)
     return pd.DataFrame({competition.id: ids, competition.answer: class_names(labels, competition)[places]})
 
 # %% ../../nbs/24_results.submission.ipynb #4e7ee809
 def make_submission(
     logits: 'Tensor', # float [m, classes], of the test rows
-    ids: np.ndarray, # see `label_ids`, as the rest
-    competition: Competition = DIGIT_RECOGNIZER,
-    test_ids: np.ndarray|None = None
+    data: DigitData # that they are of
 ) -> pd.DataFrame: # columns ImageId and Label, or what they are called
     "The class of each id, in the order of the ids; a `SubmissionError` where logits are missing or no numbers."
     from torch import Tensor
-    classes = len(competition.classes)
+    if not isinstance(data, DigitData):
+        raise TypeError(f'a {type(data).__name__} stands where the data belongs: make_submission(logits, data).')
+    classes, ids = len(data.competition.classes), data.ids
     if not isinstance(logits, Tensor) or logits.dim() != 2 or logits.shape[1] != classes:
         raise SubmissionError(f'logits are a tensor [{len(ids)}, {classes}], as `get_logits` gives them, not a {type(logits).__name__} of '
             'the '
             f'shape {list(np.shape(logits))}.')
     if not logits.isfinite().all():
         raise SubmissionError(f'the logits of test row {int((~logits.isfinite()).any(1).nonzero()[0])} are not all numbers.')
-    return label_ids(logits.numpy().argmax(1), np.asarray(ids), competition, test_ids)
+    return label_ids(logits.numpy().argmax(1), ids, data.test_ids, data.competition)
 
 # %% ../../nbs/24_results.submission.ipynb #4cd5a84d
 def check_ids_in_order(
@@ -152,17 +151,16 @@ def check_origin(
     submission: pd.DataFrame, # from `make_submission`
     net: 'nn.Module', # see `get_logits`
     source: str|Path, # a folder, Kaggle's zip, or the word 'sample'
+    data: DigitData, # read from there
     tta: int = 0, # copies, see `get_logits`
     seed: int = 0, # of the copies
-    n: int = 100, # rows to compare, evenly spread
-    competition: Competition = DIGIT_RECOGNIZER,
-    test_ids: np.ndarray|None = None # see `label_ids`
+    n: int = 100 # rows to compare, evenly spread
 ) -> None:
     "A `SubmissionError` unless the labels are what the net says of the test rows in the file."
     from mnist_kaggle.results.evaluation import get_logits # with torch, which the other functions do without
     places = np.unique(np.linspace(0, len(submission) - 1, n).astype(int))
     ids, names = submission.iloc[places, 0].to_numpy(), submission.iloc[places, 1].to_numpy()
-    rows = pd.Index(np.arange(1, len(submission) + 1) if test_ids is None else test_ids).get_indexer(ids).tolist()
+    rows, competition = pd.Index(data.test_ids).get_indexer(ids).tolist(), data.competition
     logits, labels = get_logits(net, raw_images(given_data(source), rows, competition), tta, seed).numpy(), class_codes(names, competition)
     wrong = np.flatnonzero(logits[np.arange(len(labels)), labels] < logits.max(axis=1) - 0.01)
     if len(wrong): raise SubmissionError(f'{len(wrong)} of {len(labels)} labels looked at are not what the net says of test.csv: '

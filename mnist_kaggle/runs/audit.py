@@ -71,7 +71,7 @@ def audit_run(
         if said != value and (None in (said, value) or not math.isclose(said, value, rel_tol=1e-9)):
             raise RecordError(f'{folder/"run.json"} says that {name} is {said}, and by the stored logits it is {value}.')
     try:
-        submission, expected = read_submission(folder/'submission.csv', competition), label_ids(test, data.ids, competition, data.test_ids)
+        submission, expected = read_submission(folder/'submission.csv', competition), label_ids(test, data.ids, data.test_ids, competition)
         check_submission(submission, data)
     except SubmissionError as error: raise RecordError(f'{folder/"submission.csv"}: {error}') from None
     labels, right = submission[competition.answer], expected[competition.answer]

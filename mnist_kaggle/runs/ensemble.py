@@ -82,7 +82,7 @@ def average(
     "Write the submission and the mean logits. A `DistributionError` or `SubmissionError` says why not."
     valid, rows = validation_logits(records, data.labels)
     test = mean_logits(torch.stack([stored_logits(member, 'test') for member in records]))
-    submission = make_submission(test, data.ids, data.competition, data.test_ids)
+    submission = make_submission(test, data)
     check_submission(submission, data)
     metrics = ensemble_metrics(valid, data.labels[rows], test, split)
     write_submission(submission, folder/'submission.csv', data)

@@ -75,9 +75,10 @@ def job_name(
     installed: dict|None = None # from `installation`, for many names; None looks
 ) -> str: # the model and eight hexadecimal digits
     "The name of the run that a job will make."
-    if not job.own: return run_name(job.model, job.recipe, job.split, digests, installed)
+    if not job.own: return run_name(job.model, job.recipe, job.split, digests, installed, slug=job.competition)
     identity = own_identity(job.model, json.loads(job.values), job.own.files, job.own.packages)
-    return run_name(job.own.name, job.recipe, job.split, digests, installed, {'code': job.own.code, 'own': identity})
+    return run_name(job.own.name, job.recipe, job.split, digests, installed, {'code': job.own.code, 'own': identity},
+        job.competition)
 
 # %% ../../nbs/47_runs.jobs.ipynb #47b58430
 def job_parameters(

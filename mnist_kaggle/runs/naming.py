@@ -21,6 +21,7 @@ from platform import python_version
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from ..data.competition import DIGIT_RECOGNIZER
 from ..training.recipes import Recipe
 
 if TYPE_CHECKING: import torch
@@ -119,6 +120,8 @@ def recorded_name(
     computing = {name: version for name, version in record['versions'].items() if name in ('python', *COMPUTING)}
     identity = [record['parameters'], record['data']['sha256'], record['code']['library'], record['code']['notebook'], computing]
     if 'own' in record: identity.append(record['own'])
+    slug = record['data'].get('form', {}).get('slug')
+    if slug not in (None, DIGIT_RECOGNIZER.slug): identity.append(slug) # where it can be handed in
     return f"{record['model']}-{sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]}"
 
 # %% ../../nbs/43_runs.naming.ipynb #e637dd1f
@@ -133,9 +136,11 @@ def run_name(
     split: str, # see `split_rows`
     digests: dict[str, str], # sha256 of each data file
     installed: dict|None = None, # from `installation`, for many names; None looks
-    own: dict|None = None # of a notebook of your own: `code` and `own`, as its record has them
+    own: dict|None = None, # of a notebook of your own: `code` and `own`, as its record has them
+    slug: str|None = None # what Kaggle calls the competition; None where nobody has said
 ) -> str: # the model and eight hexadecimal digits
     "The name of a run that is still to be made, different where parameters, data, code or versions differ."
-    found = {'model': model, 'parameters': {**asdict(recipe), 'split': split}, 'data': {'sha256': digests}, **(installed or installation())}
+    found = {'model': model, 'parameters': {**asdict(recipe), 'split': split}, 'data': {'sha256': digests, 'form': {'slug': slug}},
+        **(installed or installation())}
     if own: found |= {'own': own['own'], 'code': {**found['code'], 'notebook': own['code']}}
     return recorded_name(found)

@@ -174,10 +174,9 @@ def predict_test(
 ) -> pd.DataFrame: # columns ImageId and Label, or what they are called
     "The submission, checked and written. The logits of the test rows are kept."
     run.test_logits = get_logits(learn.model, run.data.test_images, run.recipe.tta, run.recipe.seed)
-    form = {'competition': run.data.competition, 'test_ids': run.data.test_ids}
-    submission = make_submission(run.test_logits, run.data.ids, **form)
+    submission = make_submission(run.test_logits, run.data)
     check_submission(submission, run.data)
-    check_origin(submission, learn.model, run.source, run.recipe.tta, run.recipe.seed, **form)
+    check_origin(submission, learn.model, run.source, run.data, run.recipe.tta, run.recipe.seed)
     predicted = [logits.argmax(1).numpy() for logits in (run.logits, run.test_logits)]
     run.metrics['distribution_p'] = check_distribution(*predicted) if len(run.labels) else None
     write_submission(submission, run.folder/'submission.csv', run.data)
