@@ -50,14 +50,14 @@ def check_classes(
     if competition == DIGIT_RECOGNIZER: return
     trained, left_out = [labels[rows] for rows in split_rows(labels, split)]
     missing = np.setdiff1d(np.arange(len(competition.classes)), trained)
-    if len(set(left_out)) == 1:
-        raise DataError(f'train.csv, column {competition.label}: all rows to validate on are of class {competition.classes[left_out[0]]!r} '
-            'by split '
-            f'{split!r}. Shuffle the rows, or choose another split, as fold-1-of-5.')
     if len(missing):
         raise DataError(f'train.csv, column {competition.label}: all rows of class {competition.classes[missing[0]]!r} are left out by '
             'split '
             f'{split!r}, and none is trained on. Shuffle the rows, or choose another split, as fold-1-of-5.')
+    if len(set(left_out)) == 1:
+        raise DataError(f'train.csv, column {competition.label}: all rows to validate on are of class {competition.classes[left_out[0]]!r} '
+            'by split '
+            f'{split!r}. Shuffle the rows, or choose another split, as fold-1-of-5.')
 
 # %% ../../nbs/01_data.split.ipynb #6479fc11
 class LeakError(DataError):
