@@ -161,6 +161,9 @@ def test_labels_in_another_encoding(alphabet):
     "Two letters that UTF-8 does not know are not one class."
     for old, new in (('alpha', 'é'), ('bravo', 'è')): (alphabet/'train.csv').write_bytes((alphabet/'train.csv').read_bytes().replace(old.encode(), new.encode('latin-1')))
     refuse(alphabet, 'train.csv', 'column word', 'is not UTF-8')
+    recode(alphabet, 'sample_submission.csv', header(lambda names: [names[0], 'NAME']))
+    (alphabet/'sample_submission.csv').write_bytes((alphabet/'sample_submission.csv').read_bytes().replace(b'NAME', b'm\xf6t'))
+    refuse(alphabet, 'sample_submission.csv', 'is not UTF-8')
 
 
 def test_labels_that_begin_with_0(bars):

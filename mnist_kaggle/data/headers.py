@@ -73,8 +73,10 @@ def check_names(
     columns: list[str], # a header
     where: str # how messages call the file
 ) -> None:
-    "A `DataError` for an empty header, a name that is there twice, or an index column."
+    "A `DataError` for an empty header, another encoding, an index column, quotes, or a name that is there twice."
     if columns == ['']: raise DataError(f'{where} is empty.')
+    if strange := [column for column in columns if '\N{REPLACEMENT CHARACTER}' in column]:
+        raise DataError(f'{where}: the column {strange[0][:40]!r} is not UTF-8. Save the file as UTF-8.')
     if columns[0] in ('', '""', 'Unnamed: 0'):
         raise DataError(f'{where} has an index column, as pandas writes it: write the file by `to_csv(path, index=False)`.')
     if columns[0].startswith('"'): raise DataError(f'{where}: the names in the header are in quotes. Write the file without quotes.')
