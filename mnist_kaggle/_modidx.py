@@ -480,6 +480,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                              'mnist_kaggle/results/reading.py'),
                                               'mnist_kaggle.results.reading.read_submission': ( 'results.reading.html#read_submission',
                                                                                                 'mnist_kaggle/results/reading.py'),
+                                              'mnist_kaggle.results.reading.submission_text': ( 'results.reading.html#submission_text',
+                                                                                                'mnist_kaggle/results/reading.py'),
                                               'mnist_kaggle.results.reading.unquote': ( 'results.reading.html#unquote',
                                                                                         'mnist_kaggle/results/reading.py')},
             'mnist_kaggle.results.submission': { 'mnist_kaggle.results.submission.SubmissionError': ( 'results.submission.html#submissionerror',

@@ -119,9 +119,10 @@ def data_to_check(
 @COMPETITION
 def check(file, data, competition):
     "Say what is wrong with a submission, or that nothing is: exit status 1 or 0."
-    from mnist_kaggle.results.reading import put_in_order, read_submission
+    from mnist_kaggle.results.reading import put_in_order, read_submission, submission_text
     from mnist_kaggle.results.submission import check_submission
     try:
+        submission_text(file) # what is no file is said before data is looked for
         source = data_to_check(data, file, competition)
         digits = read_data(source, competition)
         found = read_submission(file, digits.competition)
