@@ -277,6 +277,13 @@ def test_two_classes_agree_by_chance():
     with pytest.raises(SubmissionError, match='training rows'): check_submission(frame.assign(label=data.names(labels)), data)
 
 
+def test_digit_recognizer_allows_half_of_the_training_rows_labels():
+    "As ever: 52 of 100 labels are too many."
+    sample = read_data('sample')
+    labels = np.where(np.arange(500) % 100 < 52, sample.labels[:500], (sample.labels[:500] + 1) % 10)
+    with pytest.raises(SubmissionError, match='52.0% of the labels are those of the training rows'): check_submission(pd.DataFrame({'ImageId': sample.ids, 'Label': labels}), sample)
+
+
 def test_a_net_is_told_what_it_should_give(alphabet):
     competition = read_data(alphabet).competition
     for net, words in ((nn.Linear(784, 10), r'\[2, 1, 32, 32\]'), (nn.Sequential(nn.Flatten(), nn.Linear(1024, 10)), r'26 outputs.*\[2, 26\]')):

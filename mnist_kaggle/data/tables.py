@@ -16,12 +16,12 @@ from typing import BinaryIO
 
 import numpy as np
 
-from .writing import say_once
 from .cache import cache_folder, load_rows, save_rows
 from .competition import Competition
 from .files import DataError, hash_file, read_file
-from .headers import check_names, read_columns, read_header
-from .parse import find_fault, parse_bytes
+from .headers import read_columns, read_header, split_header
+from .parse import check_no_index, find_fault, parse_bytes
+from .writing import say_once
 
 # %% ../../nbs/38_data.tables.ipynb #123baf0d
 INTEGER = '0|-?[1-9][0-9]{,17}'
@@ -127,9 +127,9 @@ def parse_answers(
     where: str # how messages call the file
 ) -> tuple[np.ndarray, list[str], list[int]]: # ids [m]; labels; the line of each
     "Parse ids and labels; a `DataError` names the first thing that is wrong."
-    file = BytesIO(content.removeprefix(b'\xef\xbb\xbf'))
-    header = file.readline().decode(errors='replace').rstrip('\r\n').split(',')
-    if header[0] in ('', '""', 'Unnamed: 0'): check_names(header, where)
+    file = BytesIO(content)
+    header = split_header(file.readline())
+    if header != ['']: check_no_index(header, where)
     if header != columns: raise DataError(f'{where}: the columns are {", ".join(header)[:80]}, where {" and ".join(columns)} belong.')
     rows, numbers = [], []
     for lines, found in numbered_blocks(file):

@@ -113,8 +113,7 @@ def get_learner(
     path: str|Path = '.', # the run's own folder
     device: str|None = None, # instead of the recipe's, as 'meta'
     *, # what follows takes the place of the recipe's; None leaves it
-    net: nn.Module|Callable[...,
-    nn.Module]|None = None, # fresh, or a function that makes one; from float [b, 1, side, side] to [b, classes]
+    net: nn.Module|Callable[..., nn.Module]|None = None, # fresh, or what makes one; from float [b, 1, side, side] to [b, classes]
     augment: Callable[[Tensor], Tensor]|None = None, # a function of the images of a batch, float [b, 1, side, side], 0 to 1
     opt_func: Callable[..., Optimizer]|None = None,
     loss_func: Callable[[Tensor, Tensor], Tensor]|None = None, # of logits and labels
