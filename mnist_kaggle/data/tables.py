@@ -129,7 +129,8 @@ def parse_answers(
     "Parse ids and labels; a `DataError` names the first thing that is wrong."
     file = BytesIO(content)
     header = split_header(file.readline())
-    if header != ['']: check_no_index(header, where)
+    if header == ['']: raise DataError(f'{where} is empty.')
+    check_no_index(header, where)
     if header != columns: raise DataError(f'{where}: the columns are {", ".join(header)[:80]}, where {" and ".join(columns)} belong.')
     rows, numbers = [], []
     for lines, found in numbered_blocks(file):
