@@ -155,8 +155,8 @@ def check_answers(
     known = set(map(str, competition.classes))
     for label, line in zip(labels, lines):
         if label not in known:
-            raise DataError(f'{where}: line {line}, column {competition.answer}: {label[:40]!r} is none of the {len(known)} classes in '
-                'train.csv.')
+            raise DataError(f'{where}: line {line}, column {competition.answer}: '
+                f'{label[:40]!r} is none of the {len(known)} classes in train.csv.')
 
 # %% ../../nbs/38_data.tables.ipynb #d833bc13
 def order_ids(
@@ -177,8 +177,7 @@ def order_ids(
     numbers = ids.dtype.kind == 'i' and ids.max() - ids.min() == n - 1
     if numbers and (ids[1:] < ids[:-1]).any():
         say_once(f'{where} has its ids in another order than from {ids.min()} to {ids.max()}, and test.csv has none: id {ids.min()} is '
-            'taken for '
-            'its first row.')
+            'taken for its first row.')
     return np.sort(ids) if numbers else ids
 
 # %% ../../nbs/38_data.tables.ipynb #9194c902
