@@ -3,6 +3,7 @@
 # make tools  set up with the tools: nbdev, JupyterLab, what tests need
 # make test-whole    set up, then the tests that take long: a notebook of one's own through every command, a cluster and Kaggle; odd machines
 # make test-faults   set up, then kill, starve and damage runs, and write what came of it to docs/faults.md
+# make test-portable  set up, then look for other bytes on other processors: under valgrind and qemu
 # make test-kaggle   set up Kaggle's versions too, then run every notebook as Kaggle does
 # make test-browser  set up, then run every notebook by hand in a browser
 PYTHON ?= python3
@@ -11,9 +12,9 @@ READY := .venv/.ready
 TOOLS := .venv/.tools
 KAGGLE_READY := .venv-kaggle/.ready
 NOTEBOOKS := $(sort $(wildcard nbs/*.ipynb))
-OTHERS := --ignore=tests/faults --ignore=tests/on_kaggle --ignore=tests/browser
+OTHERS := --ignore=tests/faults --ignore=tests/on_kaggle --ignore=tests/browser --ignore=tests/portable
 
-.PHONY: run tools test test-whole test-hostile test-faults test-kaggle test-browser audit export check readme notebooks records kannada bench bench-quick lock
+.PHONY: run tools test test-whole test-hostile test-faults test-portable test-kaggle test-browser audit export check readme notebooks records kannada bench bench-quick lock
 
 run: $(READY)
 	$(BIN)/mnist_kaggle run --model all
@@ -35,6 +36,10 @@ test-hostile: $(TOOLS)
 
 test-faults: $(TOOLS)
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal tests/faults --table=docs/faults.md
+
+# Two processes at a time, and the tests when they are done.
+test-portable: $(TOOLS)
+	$(BIN)/python -m pytest -q tests/portable
 
 test-kaggle: $(TOOLS) $(KAGGLE_READY)
 	$(BIN)/python -m pytest -q -n 3 tests/on_kaggle

@@ -2,6 +2,8 @@
 import warnings
 from importlib import import_module
 
+from .training.numerics import set_numerics as _set_numerics
+
 __version__ = "0.1.0"
 
 # What a user needs, by the module that has it. A module is loaded when one of its names is asked for (PEP 562).
@@ -38,3 +40,6 @@ def __dir__(): return __all__
 
 # fastai 2.8.12 calls torch.jit.script when it is imported, which torch 2.14 warns of: nothing that a user of ours could mend.
 warnings.filterwarnings('ignore', message='`torch.jit.script` is deprecated', category=FutureWarning)
+
+# Before torch is loaded, which reads it once.
+_set_numerics()

@@ -9,7 +9,7 @@ __all__ = ['MAKERS', 'set_up_torch', 'parts_of', 'describe', 'words_for', 'augme
 # %% ../../nbs/19_training.learner.ipynb #50ba998e
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -33,6 +33,7 @@ from ..models.metrics import accuracy
 from .callbacks import Augment, History, of_batch
 from .checks import NotFreshError, WatchTraining, check_fresh
 from .device import bfloat16_problem, resolve_device, set_deterministic
+from .numerics import process_problem, resolve_numerics
 from .net import fit_standardise, make_net, pack_weights, seeded
 from .optimisers import get_opt_func
 from .recipes import Recipe
@@ -40,13 +41,14 @@ from .schedules import SCHEDULES
 
 # %% ../../nbs/19_training.learner.ipynb #8dbafb40
 def set_up_torch(
-    recipe: Recipe, # `threads`, `device`, `deterministic` and `precision` count
+    recipe: Recipe, # `threads`, `device`, `deterministic`, `precision` and `numerics` count
     device: str|None = None # instead of the recipe's
 ) -> str: # the device
     "Set what torch computes with, for the whole process, and say where to."
     torch.set_num_threads(recipe.threads)
     device = device or resolve_device(recipe.device)
-    if device != 'cpu': set_deterministic(recipe.deterministic) # on the CPU all is, and asking imports a compiler
+    if device == 'cpu': resolve_numerics(replace(recipe, device=device), process_problem()) # which says where it is not portable
+    else: set_deterministic(recipe.deterministic) # on the CPU all is, and asking imports a compiler
     problem = bfloat16_problem(device) if recipe.precision == 'bfloat16' else None
     if problem: print(f'Training in bfloat16 will be slow: {problem}.')
     return device
@@ -188,8 +190,7 @@ def train(
     the learner's."""
     check_recipe(learn, recipe)
     made = check_start(learn, recipe)
-    cuda = [learn.dls.device] if learn.dls.device.type == 'cuda' else []
-    with warnings.catch_warnings(), seeded(recipe.seed, cuda):
+    with warnings.catch_warnings(), seeded(recipe.seed, [learn.dls.device] if learn.dls.device.type == 'cuda' else []):
         set_start(learn, recipe)
         warnings.filterwarnings('ignore', message='Your generator is empty') # no validation rows, when all are trained on
         (schedule or SCHEDULES[recipe.schedule])(learn, recipe.epochs, recipe.lr)

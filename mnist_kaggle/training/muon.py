@@ -8,7 +8,7 @@ __all__ = ['orthogonalise', 'muon_step', 'scaled_adam_step', 'Muon']
 # %% ../../nbs/12_training.muon.ipynb #e371ddd1
 from functools import partial
 
-from fastai.optimizer import Optimizer, adam_step, average_grad, average_sqr_grad, step_stat
+from fastai.optimizer import Optimizer, average_grad, average_sqr_grad, debias, step_stat
 from torch import Tensor
 
 # %% ../../nbs/12_training.muon.ipynb #1d5ee2cf
@@ -41,10 +41,17 @@ def muon_step(
 def scaled_adam_step(
     p: Tensor, # a parameter with a gradient
     lr: float, # learning rate of the other parameters
+    mom: float, # momentum
+    step: int, # how many there were, with this one
+    sqr_mom: float, # momentum of the squares
+    grad_avg: Tensor, # as `average_grad` keeps it
+    sqr_avg: Tensor, # as `average_sqr_grad` keeps it
+    eps: float, # what the root of the squares is at least
     **kwargs
 ) -> None:
-    "fastai's step of Adam, at a fifth of the learning rate."
-    adam_step(p, lr=lr/5, **kwargs)
+    "A step of Adam (Kingma and Ba 2014, page 2), at a fifth of the learning rate; `eps` stands in the root."
+    root = (sqr_avg / debias(sqr_mom, 1 - sqr_mom, step) + eps**2).rsqrt()
+    p.data.addcmul_(grad_avg, root, value=-lr/5 / debias(mom, 1 - mom, step))
 
 # %% ../../nbs/12_training.muon.ipynb #3a82a4c1
 def Muon(

@@ -48,6 +48,7 @@ class Recipe:
     device: typing.Literal['auto', 'cpu', 'cuda'] = 'auto' # 'auto': CUDA where it can be used, else the CPU
     deterministic: bool = True # the same bits from the same run, also on CUDA, where it costs time
     precision: typing.Literal['single', 'bfloat16'] = 'single' # while training: 32 bits, or 16 where that is safe
+    numerics: typing.Literal['portable', 'native'] = 'portable' # the same bytes on every x86-64 CPU with AVX2, or the quickest
 
     def __post_init__(self):
         for field in fields(self): check_field(field.name, field.type, getattr(self, field.name))

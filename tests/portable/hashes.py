@@ -1,0 +1,71 @@
+"""What this process makes of fixed numbers, and of some steps of each recipe, as hashes in a line of JSON.
+
+    python hashes.py [--recipes NAME,…] [--without augmentation|sampling,…] [--fastai-adam]"""
+import argparse
+import json
+import sys
+from dataclasses import replace
+from hashlib import sha256
+
+import torch # first, so that the variables stay as the process was given them
+from fastai.callback.core import Callback, CancelFitException
+from fastai.optimizer import adam_step
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from mnist_kaggle import DigitData, find_data, get_learner, get_logits, get_recipe, read_data, train
+from mnist_kaggle.training import muon
+from mnist_kaggle.training.net import pack_weights
+from mnist_kaggle.training.numerics import torch_reports
+from mnist_kaggle.training.operators import OPERATORS, digest
+
+STEPS, ROWS, IMAGES = 4, 500, 64
+
+
+class Called(TorchDispatchMode):
+    "Notes which operators are called."
+    def __init__(self):
+        super().__init__()
+        self.names = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.names.add(function.overloadpacket.__name__)
+        return function(*args, **(kwargs or {}))
+
+
+class Stop(Callback):
+    "Ends a training after some steps."
+    def after_batch(self):
+        if self.training and self.train_iter + 1 == STEPS: raise CancelFitException
+
+
+def few_rows(data): # rows to train on, and few to validate on
+    return replace(data, images=data.images[:ROWS], labels=data.labels[:ROWS])
+
+
+def train_some(name, data, augment):
+    "Hashes of the weights and of the logits after some steps, and the operators that were called."
+    recipe = get_recipe(name, device='cpu', epochs=1, batch_size=32, **({} if augment else {'augment': 'none', 'tta': 0}))
+    with Called() as called:
+        learn = get_learner(recipe, data, cbs=Stop())
+        with learn.no_bar(), learn.no_logging(): learn.fit(1, recipe.lr)
+        logits = get_logits(learn.model, data.test_images[:IMAGES], recipe.tta, recipe.seed)
+    return {'weights': sha256(pack_weights(learn.model)).hexdigest()[:12], 'logits': digest([logits]), 'called': sorted(called.names)}
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--recipes', default='linear,two_layer,conv,conv_quick,conv_best')
+    parser.add_argument('--without', default='')
+    parser.add_argument('--fastai-adam', action='store_true')
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    without = options.without.split(',')
+    if options.fastai_adam: muon.scaled_adam_step = lambda p, lr, **state: adam_step(p, lr=lr/5, **state)
+    with Called() as called: hashes = {name: digest(function()) for name, function in OPERATORS.items() if name not in without}
+    found = {'reports': torch_reports(), 'operators': hashes, 'called': sorted(called.names)}
+    data = few_rows(read_data(find_data('sample')))
+    found['recipes'] = {name: train_some(name, data, 'augmentation' not in without) for name in options.recipes.split(',') if name}
+    print(json.dumps(found))
+
+
+if __name__ == '__main__': sys.exit(main())
