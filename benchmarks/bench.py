@@ -1,6 +1,6 @@
 """Accuracy against training seconds, ours and others', and speed and memory against the original's way, measured in one run but for what is taken from records.csv.
 
-make bench, or: python benchmarks/bench.py    (about 25 minutes; writes bench.csv, docs/bench.md, docs/bench.png and docs/scale.md)
+make bench, or: python benchmarks/bench.py    (about 35 minutes; writes bench.csv, docs/bench.md, docs/bench.png and docs/scale.md)
 make bench-quick, or the same with --quick    (each short thing once; writes nothing)
 The data is found as the library finds it; it must be the competition's. Linux only, for some of it is held to one core."""
 import itertools
@@ -30,7 +30,6 @@ from mnist_kaggle.data.files import FILES, read_file
 from mnist_kaggle.data.places import find_data
 from mnist_kaggle.data.split import split_rows
 from mnist_kaggle.training.device import processor_name
-from mnist_kaggle.training.history import get_history
 from mnist_kaggle.training.learner import get_learner, train
 from mnist_kaggle.training.net import make_net
 from mnist_kaggle.training.recipes import get_recipe
@@ -43,6 +42,7 @@ QUICK = sys.argv[1:] == ['--quick']
 ROUNDS = 1 if QUICK else 5
 WHOLE_ROUNDS = 3  # of what takes a minute
 QUICKEST, SLOWEST = 'data.digits', 'sweeps.sweep' # the module that reads the data, and the one that loads most
+STEPS = {'linear': 100, 'two_layer': 100, 'conv': 100, 'conv_quick': 100, 'conv_best': 30}  # what is timed of each recipe
 OURS = {'linear': 6, 'two_layer': 50, 'conv': 130, 'conv_quick': 9}  # about how many seconds each takes
 HERE = Path(__file__).parent
 BIN = Path(sys.executable).parent
@@ -120,7 +120,7 @@ def reading(folder, archive):
 def epoch(data):
     "An epoch through a `Learner`, and through a plain loop over the same tensors with the same net."
     torch.set_num_threads(1)
-    recipe = get_recipe('conv', epochs=1, augment='none', device='cpu')
+    recipe = get_recipe('conv', epochs=1, augment='none', device='cpu', numerics='native')
     images, labels = torch.from_numpy(data.images[:33_600]), torch.from_numpy(data.labels[:33_600])
     def learner():
         learn = get_learner(recipe, data, path=tempfile.mkdtemp())
@@ -154,12 +154,17 @@ def many_runs():
     yield 'eight runs by two workers, seconds', eight[2], 'by one worker', eight[1], 1 / 1.6
 
 
-def ours(name, data, seed):
-    "Validation accuracy of a recipe, and seconds from the data in memory to the trained net."
-    recipe, start = get_recipe(name, device='cpu', seed=seed), time.perf_counter()
-    learn = get_learner(recipe, data, path=tempfile.mkdtemp())
-    with learn.no_bar(), learn.no_logging(): train(learn, recipe)
-    return get_history(learn).accuracy.iloc[-1], time.perf_counter() - start
+def recipe_alone(*arguments):
+    "What `recipe.py` measures, in a process of its own: how torch computes is decided when it is loaded."
+    done = subprocess.run([sys.executable, '-W', 'ignore', HERE/'recipe.py', *map(str, arguments)], stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def numerics(folder):
+    "Steps of training, portable and native, of each recipe."
+    for name, steps in STEPS.items():
+        found = in_turn(**{way: lambda way=way: recipe_alone(name, folder, way, 0, steps) for way in ('portable', 'native')})
+        yield f'{steps} steps of {name}, portable, seconds', found['portable'], 'native', found['native'], 1.15 if name.startswith('conv') else None
 
 
 def stored():
@@ -170,10 +175,10 @@ def stored():
     yield f'an ensemble of {len(best)} conv_best', 'ours', whole['with tta'], whole['training seconds'], 'stored: its members together, two at a time'
 
 
-def race(data):
+def race(data, folder):
     "Everybody on the first 33,600 rows with one thread, in turn: name, whose, accuracy, seconds of training, how often."
     train_rows, valid_rows = split_rows(data.labels)
-    runners = [(name, 'ours', about, lambda seed, name=name: ours(name, data, seed)) for name, about in OURS.items()]
+    runners = [(name, 'ours', about, lambda seed, name=name: recipe_alone(name, folder, 'portable', seed)) for name, about in OURS.items()]
     runners += [(peer.name, peer.source, peer.seconds, lambda seed, peer=peer: peers.trial(peer, data, train_rows, valid_rows, seed)) for peer in peers.PEERS]
     found = {}
     torch.set_num_threads(1)
@@ -204,7 +209,7 @@ def write(table, ratios, commit):
     ratios.to_csv(HERE/'bench.csv', index=False)
     (HERE.parent/'docs/bench.md').write_text(f'''# Benchmarks
 
-Made by `make bench` at commit {commit}, on {os.cpu_count()} cores ({processor_name()}) without a GPU, Python {sys.version.split()[0]}, torch {torch.__version__}, with the competition's data. Times swing by a third from hour to hour on a machine that is shared; what is in one table was measured in one run, but for what is called stored.
+Made by `make bench` at commit {commit}, on {os.cpu_count()} cores ({processor_name()}) without a GPU, Python {sys.version.split()[0]}, torch {torch.__version__}, with the competition's data. Our recipes are trained portably, as they are by default; others, and the plain loop, compute natively. Times swing by a third from hour to hour on a machine that is shared; what is in one table was measured in one run, but for what is called stored.
 
 ## Accuracy against training seconds
 
@@ -218,7 +223,7 @@ Our recipes were chosen on these validation rows, so their accuracies are a litt
 
 ## Speed and memory
 
-The original notebook's way, done right, is `benchmarks/original.ipynb`: everything imported, `pandas.read_csv`, a list of tuples, ten epochs of the plain net. Medians of {ROUNDS} in turn, of {WHOLE_ROUNDS} for whole runs, with another seed each time, after all that they import and read was read once; the CSVs were parsed before unless it says the first time. The last column is the ratio that was aimed at.
+The original notebook's way, done right, is `benchmarks/original.ipynb`: everything imported, `pandas.read_csv`, a list of tuples, ten epochs of the plain net. Medians of {ROUNDS} in turn, of {WHOLE_ROUNDS} for whole runs, with another seed each time, but for the steps, after all that they import and read was read once; the CSVs were parsed before unless it says the first time. The last column is the ratio that was aimed at.
 
 {ratios.astype(object).where(ratios.notna(), None).to_markdown(index=False, missingval='', floatfmt=('', '.3f', '', '.3f', '.2f', '.2f'))}
 ''')
@@ -236,13 +241,13 @@ def main():
     if len(data.labels) != 42_000: sys.exit('The benchmarks need the competition\'s data.')
     compared, original = ([], []) if QUICK else runs(folder)
     rows = []
-    for row in itertools.chain(compared, reading(folder, archive), epoch(data), *([] if QUICK else [imports(), many_runs()])):
+    for row in itertools.chain(compared, reading(folder, archive), epoch(data), numerics(folder), *([] if QUICK else [imports(), many_runs()])):
         print(*row, flush=True)
         rows.append(row)
     ratios = pd.DataFrame(rows, columns=['what', 'ours', 'against', 'theirs', 'at most']).round({'ours': 3, 'theirs': 3})
     ratios.insert(4, 'ratio', (ratios.ours / ratios.theirs).round(2))
     rows = [*original, *already]
-    for row in race(data):
+    for row in race(data, folder):
         print(*row, flush=True)
         rows.append(row)
     table = pd.DataFrame(rows, columns=['what', 'whose', 'accuracy', 'training seconds', 'measured']).sort_values('training seconds')

@@ -26,10 +26,13 @@ def step(opt_func, lr):
 
 
 def test_the_first_and_the_last_weights_and_all_vectors_move_as_with_adam():
-    ours, _ = step(Muon, 0.05)
+    ours, gradients = step(Muon, 0.05)
     adams, _ = step(lambda params, lr: Adam(list(params), lr=lr, sqr_mom=0.99, eps=1e-8, wd=0.), 0.01)
     hidden = {'1.0.weight', '2.0.weight', '3.0.weight'}
-    for name in ours: assert torch.allclose(ours[name], adams[name], atol=1e-6) == (name not in hidden), name
+    for name in ours:
+        large = gradients[name].abs() > 1e-5  # fastai's has eps beside the root, and ours in it, which a gradient of that size shows
+        assert large.any() and torch.allclose(ours[name][large], adams[name][large], rtol=2e-3, atol=1e-6) == (name not in hidden), name
+        if name not in hidden: assert torch.allclose(ours[name], -0.01 * gradients[name] * (gradients[name]**2 + 1e-16).rsqrt(), atol=1e-6), name
 
 
 def test_the_weights_between_move_along_the_orthogonal_form_of_their_gradient():

@@ -192,11 +192,11 @@ def test_the_kernel_is_not_given_them(tmp_path, monkeypatch, small):
     notebook.cells.insert(4, nbformat.v4.new_code_cell(f'import os\nassert not set({SECRETS}) & set(os.environ), "the kernel has a secret"'))
     nbformat.write(notebook, tmp_path/'asking.ipynb')
     monkeypatch.setattr(kernel, 'PIPELINE', tmp_path/'asking.ipynb')
-    monkeypatch.setattr(server, 'SERVERS', [])
+    monkeypatch.setattr(server, 'SERVERS', {})
     for name in SECRETS: monkeypatch.setenv(name, 'secret')
     execute_cold({'data': str(small), 'model': 'linear', 'epochs': 2, 'batch_size': 16}, tmp_path/'run')
     server.warm_kernels()
-    [warm] = server.SERVERS
+    [warm] = server.SERVERS.values()
     execute({'data': str(small), 'model': 'linear', 'epochs': 2, 'batch_size': 16, 'device': 'cpu'}, tmp_path/'forked')
     assert not set(SECRETS) & set(psutil.Process(warm.process.pid).environ())
     warm.process.communicate() # its end

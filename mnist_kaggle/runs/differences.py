@@ -35,8 +35,8 @@ def reasons(
         'recipe': {'numerics': record.get('parameters', {}).get('numerics')}} for record in (old, new)]
     pairs = [(f'{part} {key}', old[part].get(key), new[part].get(key)) for part in ('versions', 'packages', 'recipe', 'device', 'code')
         for key in {**old[part], **new[part]}]
-    # the first three say where the code was, and not what it does
-    ignored = ('code commit', 'code clean', 'device system', 'device operators')
+    # the first three say where the code was, and not what it does; the last two, what the operators show
+    ignored = ('code commit', 'code clean', 'device system', 'device operators', 'device libraries')
     found = [f'{name}: {before} → {now}' for name, before, now in pairs if before != now and name not in ignored]
     return found + ([f'device operators: {", ".join(operators)}'] if operators else [])
 
@@ -51,7 +51,7 @@ def differences(
     return files + [name for name in new['metrics'] if old['metrics'].get(name) != new['metrics'][name]]
 
 # %% ../../nbs/62_runs.differences.ipynb #0b95de4c
-PROMISED = ('device processor', 'device libraries', 'device settings', 'device operators') # may differ with portable numerics
+PROMISED = ('device processor', 'device settings', 'device operators') # may differ with portable numerics
 
 def broken_promise(
     old: dict, # record
@@ -62,7 +62,7 @@ def broken_promise(
     portable = old['parameters'].get('numerics') == new['parameters'].get('numerics') == 'portable'
     if not (portable and because and all(reason.startswith(PROMISED) for reason in because)): return ''
     first = f'The first operator that differs is {operators[0]!r}' if operators else 'No operator differs on fixed numbers'
-    return (f"numerics='portable' should have given the same bytes here as there. {first}. Please report it to the authors of mnist_kaggle, "
+    return (f"numerics='portable' should have given the same bytes here as there. {first}. Please report it to mnist_kaggle's authors, "
         'with these lines and run.json.')
 
 # %% ../../nbs/62_runs.differences.ipynb #192f3364

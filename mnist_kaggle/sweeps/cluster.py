@@ -191,5 +191,5 @@ def worker_problem(
     found = {address: problem for address, problem in problems.items() if problem}
     if found and len(found) < len(problems):
         address, problem = next(iter(found.items()))
-        raise SweepError(f"The worker {address} can't compute portably, as others can: {problem}. Choose what all can by --numerics native.")
+        raise SweepError(f"The worker {address} can't compute portably, as others can: {problem}. All can with --numerics native.")
     return next(iter(found.values()), None)

@@ -32,6 +32,7 @@ def with_gradients(
     result = function(*leaves)
     return [result, *torch.autograd.grad(result, leaves, fixed(*result.shape))]
 
+# %% ../../nbs/43_training.operators.ipynb #57145ed3
 def normalise(
     xb: Tensor # float [b, channels, ...]
 ) -> Tensor: # as `xb`
@@ -40,18 +41,19 @@ def normalise(
     return F.batch_norm(xb, torch.zeros_like(channels), channels, training=True)
 
 def draw() -> list[Tensor]:
-    "What a generator gives: uniform, normal, an order, and the weights of a layer."
+    "What a generator gives: uniform and normal numbers, an order, the weights of a layer, whole numbers."
     generator = torch.Generator().manual_seed(0)
     weights = nn.init.kaiming_uniform_(torch.empty(16, 25), math.sqrt(5), generator=generator)
     integers = torch.empty(100, dtype=torch.int64).random_(generator=generator)
-    return [torch.rand(100, generator=generator), torch.randn(100, generator=generator), torch.randperm(100, generator=generator), weights, integers]
+    drawn = [make(100, generator=generator) for make in (torch.rand, torch.randn, torch.randperm)]
+    return [*drawn, weights, integers]
 
 # %% ../../nbs/43_training.operators.ipynb #7fbec2ac
 OPERATORS = {
     'drawn numbers': draw,
     'arithmetic': lambda: [fixed(1000) + fixed(1000)**2 / 3 - 0.1, fixed(1000).lerp(fixed(1000)**2, 0.3), (1 + fixed(1000)) % 0.3],
-    'arithmetic in place': lambda: [fixed(1000).addcmul_(fixed(1000), fixed(1000), value=0.1), fixed(1000).addcdiv_(fixed(1000), 2 + fixed(1000)),
-                                    fixed(1000).add_(fixed(1000), alpha=-0.3).mul_(0.9)],
+    'arithmetic in place': lambda: [fixed(1000).addcmul_(fixed(1000), fixed(1000), value=0.1),
+        fixed(1000).addcdiv_(fixed(1000), 2 + fixed(1000)), fixed(1000).add_(fixed(1000), alpha=-0.3).mul_(0.9)],
     'sum': lambda: [fixed(33, 777).sum(0), fixed(33, 777).sum(1), fixed(33, 777).mean(), fixed(33, 777).norm(), fixed(1000).cumsum(0)],
     'exponential': lambda: [fixed(1000).exp(), (4 * fixed(33, 10)).logsumexp(0)],
     'sine and cosine': lambda: [fixed(1000).sin(), fixed(1000).cos()],
@@ -59,16 +61,18 @@ OPERATORS = {
     'softmax': lambda: with_gradients(lambda x: F.log_softmax(9 * x, 1), fixed(64, 10)),
     'cross-entropy': lambda: with_gradients(lambda x: F.cross_entropy(9 * x, torch.arange(64) % 10), fixed(64, 10)),
     'relu': lambda: with_gradients(F.relu, fixed(1000)),
-    'matrix product': lambda: [fixed(16, 200) @ fixed(200, 16), fixed(33, 33) @ fixed(33, 33), *with_gradients(F.linear, fixed(64, 784), fixed(30, 784), fixed(30))],
-    'convolution': lambda: [value for inputs in ((fixed(8, 1, 28, 28), fixed(8, 1, 5, 5)), (fixed(8, 16, 11, 11), fixed(24, 16, 3, 3)))
+    'matrix product': lambda: [fixed(16, 200) @ fixed(200, 16), fixed(33, 33) @ fixed(33, 33),
+        *with_gradients(F.linear, fixed(64, 576), fixed(30, 576), fixed(30))],
+    'convolution': lambda: [value for inputs in ((fixed(8, 1, 24, 24), fixed(8, 1, 5, 5)), (fixed(8, 16, 11, 11), fixed(24, 16, 3, 3)))
         for value in with_gradients(F.conv2d, *(x.to(memory_format=torch.channels_last) for x in inputs))],
-    'strided convolution': lambda: with_gradients(lambda *x: F.conv2d(*x, stride=2, padding=1), fixed(8, 8, 14, 14), fixed(16, 8, 3, 3), fixed(16)),
+    'strided convolution': lambda: with_gradients(lambda *x: F.conv2d(*x, stride=2, padding=1),
+        fixed(8, 8, 14, 14), fixed(16, 8, 3, 3), fixed(16)),
     'batch normalisation': lambda: with_gradients(normalise, fixed(8, 16, 12, 12)),
     'pooling': lambda: with_gradients(lambda x: F.max_pool2d(x, 2), fixed(8, 16, 12, 12)),
-    'affine grid': lambda: [F.affine_grid(fixed(8, 2, 3), (8, 1, 28, 28), align_corners=False)],
-    'bicubic interpolation': lambda: [F.interpolate(fixed(1, 16, 4, 4), size=28, mode='bicubic', align_corners=True)],
-    'sampling of images': lambda: [F.grid_sample(fixed(8, 1, 28, 28), fixed(8, 28, 28, 2), align_corners=False)],
-    "numpy's products and sums": lambda: [torch.from_numpy(value) for x in (fixed(300, 784).double().numpy(),)
+    'affine grid': lambda: [F.affine_grid(fixed(8, 2, 3), (8, 1, 24, 24), align_corners=False)],
+    'bicubic interpolation': lambda: [F.interpolate(fixed(1, 16, 4, 4), size=24, mode='bicubic', align_corners=True)],
+    'sampling of images': lambda: [F.grid_sample(fixed(8, 1, 24, 24), fixed(8, 24, 24, 2), align_corners=False)],
+    "numpy's products and sums": lambda: [torch.from_numpy(value) for x in (fixed(300, 576).double().numpy(),)
         for value in (x @ x[:10].T, x.sum(0), (x**2).mean(1, dtype=np.float64))],
     'square root': lambda: [(2 + fixed(1000)).sqrt()],
 }
@@ -81,5 +85,9 @@ def digest(
     return sha256(b''.join(value.detach().contiguous().numpy().tobytes() for value in values)).hexdigest()[:8]
 
 def operator_hashes() -> dict[str, str]: # eight hexadecimal digits by the kind of operator
-    "What the operators make of the fixed numbers in this process, on the CPU."
-    with torch.enable_grad(): return {name: digest(function()) for name, function in OPERATORS.items()}
+    "What the operators make of the fixed numbers in this process, on the CPU with one thread."
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.enable_grad(): return {name: digest(function()) for name, function in OPERATORS.items()}
+    finally: torch.set_num_threads(threads)
