@@ -54,7 +54,8 @@ def new_session(sample_contents):
         (wheel/file).write_bytes(content)
         venv.create(folder/'python', symlinks=True) # the library is installed into this one, which sees Kaggle's packages
         packages = f'lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages'
-        (folder/'python'/packages/'kaggle.pth').write_text(str(KAGGLES_PYTHON.parents[1]/packages))
+        # a grammar that papermill has no use for takes it longer to load than all the rest
+        (folder/'python'/packages/'kaggle.pth').write_text(f"{KAGGLES_PYTHON.parents[1]/packages}\nimport sys; sys.modules['rfc3987_syntax'] = None\n")
         return folder
     return start
 

@@ -12,7 +12,8 @@ from fastai.callback.core import Callback, CancelFitException
 from fastai.optimizer import adam_step
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mnist_kaggle import DigitData, find_data, get_learner, get_logits, get_recipe, read_data, train
+from mnist_kaggle import class_means, find_data, get_learner, get_logits, get_recipe, nearest_mean, read_data
+from mnist_kaggle.results.evaluation import mean_logits
 from mnist_kaggle.training import muon
 from mnist_kaggle.training.net import pack_weights
 from mnist_kaggle.training.numerics import torch_reports
@@ -49,7 +50,14 @@ def train_some(name, data, augment):
         learn = get_learner(recipe, data, cbs=Stop())
         with learn.no_bar(), learn.no_logging(): learn.fit(1, recipe.lr)
         logits = get_logits(learn.model, data.test_images[:IMAGES], recipe.tta, recipe.seed)
-    return {'weights': sha256(pack_weights(learn.model)).hexdigest()[:12], 'logits': digest([logits]), 'called': sorted(called.names)}
+    ensemble = mean_logits(torch.stack([logits, logits.flip(0), 2 * logits]))
+    return {'weights': sha256(pack_weights(learn.model)).hexdigest()[:12], 'logits': digest([logits]), 'ensemble': digest([ensemble]), 'called': sorted(called.names)}
+
+
+def baseline(data):
+    "Hashes of the class means and of what they take the test rows for."
+    means = class_means(data.images, data.labels)
+    return {'means': digest([torch.from_numpy(means)]), 'predicted': digest([torch.from_numpy(nearest_mean(data.test_images, means))])}
 
 
 def main():
@@ -64,7 +72,7 @@ def main():
     with Called() as called: hashes = {name: digest(function()) for name, function in OPERATORS.items() if name not in without}
     found = {'reports': torch_reports(), 'operators': hashes, 'called': sorted(called.names)}
     data = few_rows(read_data(find_data('sample')))
-    found['recipes'] = {name: train_some(name, data, 'augmentation' not in without) for name in options.recipes.split(',') if name}
+    found['recipes'] = {'nearest class mean': {**baseline(data), 'called': []}} | {name: train_some(name, data, 'augmentation' not in without) for name in options.recipes.split(',') if name}
     print(json.dumps(found))
 
 
