@@ -104,7 +104,7 @@ records: $(TOOLS)
 kannada: $(TOOLS)
 	$(BIN)/python benchmarks/kannada.py $(DATA)
 
-# About 25 minutes on two cores, which should have nothing else to do; bench-quick does each short thing once, and writes nothing.
+# About 35 minutes on two cores, which should have nothing else to do; bench-quick does each short thing once, and writes nothing.
 bench: $(TOOLS)
 	$(BIN)/python benchmarks/bench.py
 

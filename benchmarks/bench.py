@@ -1,6 +1,6 @@
 """Accuracy against training seconds, ours and others', and speed and memory against the original's way, measured in one run but for what is taken from records.csv.
 
-make bench, or: python benchmarks/bench.py    (about 35 minutes; writes bench.csv, docs/bench.md, docs/bench.png and docs/scale.md)
+make bench, or: python benchmarks/bench.py    (about 35 minutes; writes bench.csv, numerics.csv, docs/bench.md, docs/bench.png and docs/scale.md)
 make bench-quick, or the same with --quick    (each short thing once; writes nothing)
 The data is found as the library finds it; it must be the competition's. Linux only, for some of it is held to one core."""
 import itertools
@@ -19,7 +19,7 @@ os.environ['CUDA_VISIBLE_DEVICES'] = ''  # everything on the CPU
 
 import pandas as pd
 import psutil
-import torch
+import torch # before mnist_kaggle, so that what is trained in this process is computed natively
 import torch.nn.functional as F
 
 from threadpoolctl import threadpool_limits
@@ -34,6 +34,7 @@ from mnist_kaggle.training.learner import get_learner, train
 from mnist_kaggle.training.net import make_net
 from mnist_kaggle.training.recipes import get_recipe
 
+import numerics
 import peers
 import scale
 
@@ -42,7 +43,6 @@ QUICK = sys.argv[1:] == ['--quick']
 ROUNDS = 1 if QUICK else 5
 WHOLE_ROUNDS = 3  # of what takes a minute
 QUICKEST, SLOWEST = 'data.digits', 'sweeps.sweep' # the module that reads the data, and the one that loads most
-STEPS = {'linear': 100, 'two_layer': 100, 'conv': 100, 'conv_quick': 100, 'conv_best': 30}  # what is timed of each recipe
 OURS = {'linear': 6, 'two_layer': 50, 'conv': 130, 'conv_quick': 9}  # about how many seconds each takes
 HERE = Path(__file__).parent
 BIN = Path(sys.executable).parent
@@ -154,19 +154,6 @@ def many_runs():
     yield 'eight runs by two workers, seconds', eight[2], 'by one worker', eight[1], 1 / 1.6
 
 
-def recipe_alone(*arguments):
-    "What `recipe.py` measures, in a process of its own: how torch computes is decided when it is loaded."
-    done = subprocess.run([sys.executable, '-W', 'ignore', HERE/'recipe.py', *map(str, arguments)], stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def numerics(folder):
-    "Steps of training, portable and native, of each recipe."
-    for name, steps in STEPS.items():
-        found = in_turn(**{way: lambda way=way: recipe_alone(name, folder, way, 0, steps) for way in ('portable', 'native')})
-        yield f'{steps} steps of {name}, portable, seconds', found['portable'], 'native', found['native'], 1.15 if name.startswith('conv') else None
-
-
 def stored():
     "What takes too long to be made again here: the one net, and the ensemble of its seeds, of records.csv."
     records = scale.read_records()
@@ -178,7 +165,7 @@ def stored():
 def race(data, folder):
     "Everybody on the first 33,600 rows with one thread, in turn: name, whose, accuracy, seconds of training, how often."
     train_rows, valid_rows = split_rows(data.labels)
-    runners = [(name, 'ours', about, lambda seed, name=name: recipe_alone(name, folder, 'portable', seed)) for name, about in OURS.items()]
+    runners = [(name, 'ours', about, lambda seed, name=name: numerics.recipe_alone(name, folder, 'portable', seed)) for name, about in OURS.items()]
     runners += [(peer.name, peer.source, peer.seconds, lambda seed, peer=peer: peers.trial(peer, data, train_rows, valid_rows, seed)) for peer in peers.PEERS]
     found = {}
     torch.set_num_threads(1)
@@ -223,10 +210,11 @@ Our recipes were chosen on these validation rows, so their accuracies are a litt
 
 ## Speed and memory
 
-The original notebook's way, done right, is `benchmarks/original.ipynb`: everything imported, `pandas.read_csv`, a list of tuples, ten epochs of the plain net. Medians of {ROUNDS} in turn, of {WHOLE_ROUNDS} for whole runs, with another seed each time, but for the steps, after all that they import and read was read once; the CSVs were parsed before unless it says the first time. The last column is the ratio that was aimed at.
+The original notebook's way, done right, is `benchmarks/original.ipynb`: everything imported, `pandas.read_csv`, a list of tuples, ten epochs of the plain net. Medians of {ROUNDS} in turn, of {WHOLE_ROUNDS} for whole runs, with another seed each time, after all that they import and read was read once; the CSVs were parsed before unless it says the first time. The last column is the ratio that was aimed at.
 
 {ratios.astype(object).where(ratios.notna(), None).to_markdown(index=False, missingval='', floatfmt=('', '.3f', '', '.3f', '.2f', '.2f'))}
-''')
+
+{numerics.section()}''')
 
 
 def main():
@@ -241,7 +229,7 @@ def main():
     if len(data.labels) != 42_000: sys.exit('The benchmarks need the competition\'s data.')
     compared, original = ([], []) if QUICK else runs(folder)
     rows = []
-    for row in itertools.chain(compared, reading(folder, archive), epoch(data), numerics(folder), *([] if QUICK else [imports(), many_runs()])):
+    for row in itertools.chain(compared, reading(folder, archive), epoch(data), *([] if QUICK else [imports(), many_runs()])):
         print(*row, flush=True)
         rows.append(row)
     ratios = pd.DataFrame(rows, columns=['what', 'ours', 'against', 'theirs', 'at most']).round({'ours': 3, 'theirs': 3})
@@ -251,7 +239,9 @@ def main():
         print(*row, flush=True)
         rows.append(row)
     table = pd.DataFrame(rows, columns=['what', 'whose', 'accuracy', 'training seconds', 'measured']).sort_values('training seconds')
-    if not QUICK: write(table, ratios, commit)
+    if not QUICK:
+        numerics.main(folder)
+        write(table, ratios, commit)
     print(table.to_string(index=False), ratios.to_string(index=False), sep='\n\n')
 
 
