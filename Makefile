@@ -63,9 +63,9 @@ $(TOOLS): $(READY) requirements-test.lock
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements-test.lock
 	touch $@
 
-$(KAGGLE_READY): tests/on_kaggle/requirements.lock
+$(KAGGLE_READY): tests/on_kaggle/requirements.lock | $(TOOLS)
 	$(PYTHON) -m venv .venv-kaggle
-	.venv-kaggle/bin/python -m pip install --quiet --require-hashes -r tests/on_kaggle/requirements.lock
+	$(BIN)/uv pip install --quiet --python .venv-kaggle/bin/python --require-hashes -r tests/on_kaggle/requirements.lock
 	touch $@
 
 # From the notebooks: the modules, clean notebooks, README.md.

@@ -14,10 +14,10 @@ from mnist_kaggle.runs.jobs import job_name, make_job, on_device
 from mnist_kaggle.sweeps.cluster import worker_problem
 from mnist_kaggle.sweeps.values import SweepError
 from mnist_kaggle.training import numerics
-from mnist_kaggle.training.numerics import PORTABLE, PRESETS, numeric_environment, portable_problem, preset_variables, resolve_numerics
+from mnist_kaggle.training.numerics import CHOICE, PORTABLE, PRESETS, numeric_environment, portable_problem, preset_variables, resolve_numerics
 
 pytestmark = pytest.mark.skipif(portable_problem() is not None, reason=f'nothing is portable here: {portable_problem()}')
-BARE = {name: value for name, value in os.environ.items() if name not in PRESETS}
+BARE = {name: value for name, value in os.environ.items() if name not in (*PRESETS, CHOICE)}
 REPORTS = '''
 from mnist_kaggle.training.numerics import process_problem, torch_reports
 print(process_problem(), torch_reports()["mkl"])'''
@@ -38,6 +38,32 @@ def test_whoever_imports_it_first_computes_portably(first): assert python(first 
 def test_where_torch_was_there_before_it_is_native(first): assert python(first + REPORTS).startswith('torch was loaded before mnist_kaggle')
 
 
+def test_native_is_native_throughout():
+    "Where it was chosen, a later import, another process and numpy keep to it; where it comes too late, that is said."
+    chosen = 'from mnist_kaggle.training.numerics import set_numerics; set_numerics("native"); '
+    reports = 'from mnist_kaggle.training.device import library_reports; print(library_reports())'
+    again = f'import subprocess, sys; print(subprocess.run([sys.executable, "-W", "ignore", "-c", {reports!r}], capture_output=True, text=True).stdout)'
+    for program in (chosen + reports, f'{chosen}{again[:-1]}.strip())'):
+        found = python(program)
+        assert "'mkl': 'AUTO'" in found and "'torch': 'AVX2'" not in found or 'avx512f' not in open('/proc/cpuinfo').read()
+    late = 'import mnist_kaggle, torch; from mnist_kaggle import *; data = read_data(find_data("sample")); get_learner(get_recipe("linear", device="cpu", numerics="native"), data)'
+    assert "'native' came too late" in python(late)
+    with pytest.raises(ValueError, match="not 'nativ'"): numerics.set_numerics('nativ')
+
+
+def test_a_kernel_that_does_not_compute_as_it_was_asked_to_is_an_error(process, tmp_path):
+    "A notebook's own cell sets a variable: the run whose name says `portable` is not made."
+    process('new', 'mine.ipynb', cwd=tmp_path)
+    text = (tmp_path/'mine.ipynb').read_text()
+    (tmp_path/'mine.ipynb').write_text(text.replace('set_numerics(numerics, precision)', "import os; os.environ['MKL_ENABLE_INSTRUCTIONS'] = 'AVX2'; set_numerics(numerics, precision)"))
+    result = process('run', 'mine.ipynb', '--model', 'linear', '--data', 'sample', cwd=tmp_path)
+    assert result.returncode == 1 and "numerics='portable' can't be: MKL_ENABLE_INSTRUCTIONS=AVX2 is set" in result.stderr and not list((tmp_path/'runs').glob('mine-????????'))
+
+
+def test_an_older_notebook_in_bfloat16_computes_natively():
+    assert numerics.kernel_numerics({'precision': 'bfloat16'}) == numerics.kernel_numerics({'numerics': 'native'}) == 'native' and numerics.kernel_numerics({}) == 'portable'
+
+
 def test_a_training_says_so_once():
     program = 'from mnist_kaggle import *; data = read_data(find_data("sample")); [get_learner(get_recipe("linear", device="cpu"), data) for _ in range(2)]'
     for first, lines in (('import torch; ', 1), ('', 0)):
@@ -54,13 +80,14 @@ def test_what_a_user_has_set_is_kept_and_named(name, value):
 
 def test_what_a_user_has_set_as_it_is_set_here_is_no_contradiction():
     assert python('import mnist_kaggle' + REPORTS, MKL_CBWR='COMPATIBLE', OPENBLAS_CORETYPE='Haswell') == 'None COMPATIBLE'
-    kept = numeric_environment(numeric_environment({'OMP_NUM_THREADS': '1'}, 'portable'), 'native')
-    assert kept == {'OMP_NUM_THREADS': '1'} and preset_variables(kept) == []
+    kept = numeric_environment(numeric_environment({'MKL_CBWR': 'COMPATIBLE', 'MKL_DEBUG_CPU_TYPE': ''}, 'portable'), 'native')
+    assert kept == {'MKL_CBWR': 'COMPATIBLE', CHOICE: 'native'} and preset_variables(kept) == []
 
 
 @pytest.mark.parametrize('machine, flags, words', [('aarch64', '', 'no x86-64'), ('x86_64', 'flags : sse4_2 avx', 'no AVX2'), ('AMD64', 'flags : avx2 fma', None)])
 def test_other_processors(machine, flags, words, monkeypatch, tmp_path):
     (tmp_path/'cpuinfo').write_text(flags)
+    monkeypatch.setattr(numerics.sys, 'platform', 'linux')
     monkeypatch.setattr(numerics.platform, 'machine', lambda: machine)
     monkeypatch.setattr(numerics, 'Path', lambda path: tmp_path/'cpuinfo')
     problem = portable_problem()
@@ -133,7 +160,16 @@ def test_verify_says_where_the_promise_is_broken(twice):
     assert status == 3 and "numerics='portable' should have given the same bytes" in words and "The first operator that differs is 'sum'" in words
     assert 'Please report it' in words and 'device operators: sum, softmax' in words and 'device processor: ' in words
     status, words = told(device={'processor': 'Another CPU'})
-    assert status == 3 and 'No operator differs on fixed numbers' in words
+    assert status == 3 and 'No operator that it holds for differs' in words
+    status, words = told(device={'operators': {**old['device']['operators'], 'square root': 'x'}})
+    assert status == 3 and 'No operator that it holds for differs' in words and 'device operators: square root' in words
+
+
+def test_verify_says_what_is_set_here(process, tmp_path):
+    process('run', '--model', 'linear', '--epochs', '2', '--data', 'sample', '--out', 'runs', cwd=tmp_path)
+    [run] = (tmp_path/'runs').glob('linear-*')
+    result = process('verify', run, '--data', 'sample', cwd=tmp_path, MKL_CBWR='SSE4_2')
+    assert 'is made again natively: MKL_CBWR=SSE4_2 is set' in result.stdout and result.returncode in (0, 3)
 
 
 def test_verify_promises_no_more_than_it_can_keep(twice):

@@ -15,6 +15,7 @@ import pandas as pd
 from ..data.competition import recorded_competition
 from ..results.reading import read_submission
 from .record import read_record
+from ..training.numerics import NOT_PROMISED
 
 # %% ../../nbs/62_runs.differences.ipynb #2ec84b8e
 def differing_operators(
@@ -61,7 +62,10 @@ def broken_promise(
     because, operators = reasons(old, new), differing_operators(old, new)
     portable = old['parameters'].get('numerics') == new['parameters'].get('numerics') == 'portable'
     if not (portable and because and all(reason.startswith(PROMISED) for reason in because)): return ''
-    first = f'The first operator that differs is {operators[0]!r}' if operators else 'No operator differs on fixed numbers'
+    promised = [name for name in operators if name not in NOT_PROMISED]
+    if operators and not promised and 'own' in old:
+        return f"numerics='portable' does not hold for {' and '.join(operators)}. Does the notebook, or its optimiser, call them?"
+    first = f'The first operator that differs is {promised[0]!r}' if promised else 'No operator that it holds for differs on fixed numbers'
     return (f"numerics='portable' should have given the same bytes here as there. {first}. Please report it to mnist_kaggle's authors, "
         'with these lines and run.json.')
 

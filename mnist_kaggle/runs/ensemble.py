@@ -31,7 +31,7 @@ from .audit import audit_run
 from .differences import tell_differences
 from .verify import find_recorded_data
 from ..training.checklist import CHECKS
-from ..training.device import device_name, library_reports, processor_name
+from ..training.device import device_name, library_reports, numeric_settings, processor_name
 from ..training.operators import operator_hashes
 
 # %% ../../nbs/65_runs.ensemble.ipynb #dc065415
@@ -121,8 +121,8 @@ def write_ensemble_record(
         'data': next(iter(records.values()))['data'],
         'code': {'library': library_sha256(), 'notebook': None, **git_state()},
         'versions': {'mnist_kaggle': __version__, **versions(PACKAGES)},
-        'device': {'type': 'cpu', 'name': device_name('cpu'), 'processor': processor_name(), 'libraries': library_reports(),
-                   'operators': operator_hashes()},
+        'device': {'type': 'cpu', 'name': device_name('cpu'), 'processor': processor_name(), 'settings': numeric_settings(),
+                   'libraries': library_reports(), 'operators': operator_hashes()},
         'metrics': metrics,
         'checks': sorted(set(CHECKS).intersection(*(record.get('checks', CHECKS) for record in records.values()))), # of all members
     }, staging, watch)

@@ -31,7 +31,7 @@ from .cells import code_cells
 from .notebook import OwnNotebook
 from .server import ForkedProvisioner, IMPORTING, KernelServer, SECRETS, end_with_parent, find_server
 from .staging import RunError
-from ..training.numerics import numeric_environment
+from ..training.numerics import kernel_numerics, numeric_environment
 
 # %% ../../nbs/57_runs.kernel.ipynb #3ce12750
 class KernelDied(RunError):
@@ -182,7 +182,7 @@ def run_notebook(
     it is a `KernelDied` where the kernel did."""
     if not own: check_tagged(PIPELINE)
     papermill, executed = import_papermill(), folder.resolve()/'pipeline.ipynb'
-    numerics = parameters.get('numerics') or 'portable' # a notebook of your own may have no such parameter
+    numerics = kernel_numerics(parameters)
     with leashed_kernel(folder, minutes, find_server(parameters.get('device'), numerics), numerics) as kernel:
         source = write_file(Path(kernel.connection_file).with_name('source.ipynb'), own.content) if own else PIPELINE
         cells, watch = code_cells(json.loads(Path(source).read_text(encoding='utf-8'))), ProcessWatch()

@@ -30,7 +30,7 @@ from .notebook import FIELDS, NET_FIELDS, own_names
 from .record import Stopwatch
 from ..training.device import resolve_device
 from ..training.net import NetError
-from ..training.numerics import process_problem, resolve_numerics
+from ..training.numerics import resolve_here
 from ..training.parameters import assigned, check_field, check_injected
 from ..training.recipes import Recipe, get_recipe
 
@@ -88,7 +88,7 @@ def read_parameters(
         raise NetError('make_net is no function. Make the net inside of one: def make_net(): return …')
     changes = {name: names.get(name) for name in FIELDS if not (has_net and name in NET_FIELDS)}
     changes['device'] = resolve_device(get_recipe(names['model'], **changes).device)
-    changes['numerics'] = resolve_numerics(get_recipe(names['model'], **changes), process_problem())
+    changes['numerics'] = resolve_here(get_recipe(names['model'], **changes), changes['numerics'] == 'portable')
     cell = next((cell for cell in reversed(names['In']) if {'model', 'split', 'folder'} <= assigned(cell)), '')
     return changes, {name: names[name] for name in own_names(sorted(assigned(cell)), has_net)}
 

@@ -25,6 +25,7 @@ from .run import check_notebook, execute
 from .staging import RunError, scratch_folder
 from .trust import NotKeptError, TrustError, check_trust, kept_notebook
 from ..training.device import cuda_problem
+from ..training.numerics import portable_problem
 from ..training.recipes import Recipe
 
 # %% ../../nbs/63_runs.verify.ipynb #3efe8f2b
@@ -70,6 +71,9 @@ def recorded_parameters(
     if differing:
         raise RecordError(f"{', and '.join(differing)}. The run was made by version {record['versions'].get('mnist_kaggle')}: install it.")
     if recorded['device'] == 'cuda' and cuda_problem(): recorded = {**recorded, 'device': 'cpu'}
+    if recorded['numerics'] == 'portable' and (problem := portable_problem()):
+        print(f'The run is portable, and is made again natively: {problem}.')
+        recorded = {**recorded, 'numerics': 'native'}
     given = {name: value for name, value in recorded.items() if name != 'arch'} # which the recipe's name says
     given['model'] = record['own']['model'] if own else record['model']
     slug = recorded_competition(record).slug

@@ -27,6 +27,7 @@ from ..runs.server import warm_kernels
 from ..runs.staging import RunError, staging_folder
 from .cluster import compare_identity, identity
 from .transfer import data_folder
+from ..training.numerics import kernel_numerics
 
 # %% ../../nbs/72_sweeps.remote.ipynb #84018a61
 TOPIC = 'mnist_kaggle' # of what workers report while they work
@@ -95,7 +96,7 @@ def run_job(
     if not data_folder(digests).is_dir() or missing_files(data_folder(digests)): return Outcome({}, problem=NO_DATA, again=True)
     import_papermill()
     undo_dask_environment()
-    if parameters['device'] == 'cpu': warm_kernels(parameters.get('numerics') or 'portable')
+    if parameters['device'] == 'cpu': warm_kernels(kernel_numerics(parameters))
     if sweep in STOPPED: return Outcome({}, problem='It was stopped.')
     worker.log_event(TOPIC, {'sweep': sweep, 'run': name})
     start = time.perf_counter()

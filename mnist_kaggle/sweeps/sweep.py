@@ -135,7 +135,7 @@ def name_jobs(
     placed = [on_device(job, devices[job.recipe.device], problem) for job in jobs]
     named = {job_name(job, digests, installed): job for job in placed}
     if len(named) < len(jobs):
-        raise SweepError(f'{len(jobs) - len(named)} runs are there twice, once device and numerics are known: {devices}. Name each once.')
+        raise SweepError(f'{len(jobs) - len(named)} of the runs would be there twice, once device and numerics are known. Name each once.')
     return named
 
 # %% ../../nbs/75_sweeps.sweep.ipynb #aad73edc

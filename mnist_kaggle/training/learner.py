@@ -33,7 +33,7 @@ from ..models.metrics import accuracy
 from .callbacks import Augment, History, of_batch
 from .checks import NotFreshError, WatchTraining, check_fresh
 from .device import bfloat16_problem, resolve_device, set_deterministic
-from .numerics import process_problem, resolve_numerics
+from .numerics import resolve_here
 from .net import fit_standardise, make_net, pack_weights, seeded
 from .optimisers import get_opt_func
 from .recipes import Recipe
@@ -47,7 +47,7 @@ def set_up_torch(
     "Set what torch computes with, for the whole process, and say where to."
     torch.set_num_threads(recipe.threads)
     device = device or resolve_device(recipe.device)
-    if device == 'cpu': resolve_numerics(replace(recipe, device=device), process_problem()) # which says where it is not portable
+    if device == 'cpu': resolve_here(replace(recipe, device=device)) # which says where it is another than the recipe's
     else: set_deterministic(recipe.deterministic) # on the CPU all is, and asking imports a compiler
     problem = bfloat16_problem(device) if recipe.precision == 'bfloat16' else None
     if problem: print(f'Training in bfloat16 will be slow: {problem}.')

@@ -20,7 +20,7 @@ def fixed(
     *shape: int
 ) -> Tensor: # float of this shape, -1 to 1
     "Numbers that look drawn, and are the same on all machines."
-    return (torch.arange(math.prod(shape)) * 40503 % 65537 / 32768 - 1).view(shape)
+    return ((torch.arange(math.prod(shape)) * 40503 % 65537 - 32768) / 32769).view(shape)
 
 # %% ../../nbs/43_training.operators.ipynb #a4e8bde3
 def with_gradients(
@@ -75,6 +75,7 @@ OPERATORS = {
     "numpy's products and sums": lambda: [torch.from_numpy(value) for x in (fixed(300, 576).double().numpy(),)
         for value in (x @ x[:10].T, x.sum(0), (x**2).mean(1, dtype=np.float64))],
     'square root': lambda: [(2 + fixed(1000)).sqrt()],
+    "numpy's functions": lambda: [torch.from_numpy(function(2 + fixed(1000).double().numpy())) for function in (np.exp, np.log, np.tan)],
 }
 
 # %% ../../nbs/43_training.operators.ipynb #09663410

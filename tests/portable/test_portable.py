@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mnist_kaggle.training.numerics import PORTABLE, PRESETS, portable_problem
+from mnist_kaggle.training.numerics import CHOICE, NOT_PROMISED, PORTABLE, PRESETS, portable_problem
 from mnist_kaggle.training.operators import OPERATORS
 
 HASHES = Path(__file__).with_name('hashes.py')
@@ -40,7 +40,7 @@ def install(*packages):
 
 def environment(variables):
     "That of this process with these variables of the numerics, and no others."
-    return {**{name: value for name, value in os.environ.items() if name not in PRESETS}, **variables}
+    return {**{name: value for name, value in os.environ.items() if name not in (*PRESETS, CHOICE)}, **variables}
 
 
 def hashes(emulator, variables, *arguments):
@@ -101,16 +101,17 @@ def test_no_recipe_takes_a_square_root(found):
 
 def test_the_same_under_valgrind(found):
     assert len(found['valgrind']['operators']) == len(OPERATORS) and len(found['valgrind']['recipes']) == 6
-    assert parted(found['here'], found['valgrind']) == []
+    assert set(parted(found['here'], found['valgrind'])) <= {"numpy's functions"}
 
 
 @pytest.mark.parametrize('model', QEMU)
 def test_the_same_under_qemu(found, model):
     assert len(found[model]['operators']) == len(OPERATORS) - 1 and len(found[model]['recipes']) == 6
-    assert parted(found['here, plain'], found[model]) == ['square root']  # which is why none is taken
+    differing = set(parted(found['here, plain'], found[model]))
+    assert 'square root' in differing <= set(NOT_PROMISED)  # which is why none is taken
 
 
-def test_a_square_root_put_back_is_found(found): assert parted(found['square root'], found['qemu, square root']) == ['square root', 'conv_quick']
+def test_a_square_root_put_back_is_found(found): assert {'square root', 'conv_quick'} <= set(parted(found['square root'], found['qemu, square root']))
 
 
 def test_the_same_with_each_instruction_set(found):
