@@ -1107,6 +1107,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                      'mnist_kaggle/training/numerics.py'),
                                                 'mnist_kaggle.training.numerics.process_problem': ( 'training.numerics.html#process_problem',
                                                                                                     'mnist_kaggle/training/numerics.py'),
+                                                'mnist_kaggle.training.numerics.processor_problem': ( 'training.numerics.html#processor_problem',
+                                                                                                      'mnist_kaggle/training/numerics.py'),
                                                 'mnist_kaggle.training.numerics.resolve_here': ( 'training.numerics.html#resolve_here',
                                                                                                  'mnist_kaggle/training/numerics.py'),
                                                 'mnist_kaggle.training.numerics.resolve_numerics': ( 'training.numerics.html#resolve_numerics',

@@ -81,18 +81,25 @@ def test_what_a_user_has_set_is_kept_and_named(name, value):
 def test_what_a_user_has_set_as_it_is_set_here_is_no_contradiction():
     assert python('import mnist_kaggle' + REPORTS, MKL_CBWR='COMPATIBLE', OPENBLAS_CORETYPE='Haswell') == 'None COMPATIBLE'
     kept = numeric_environment(numeric_environment({'MKL_CBWR': 'COMPATIBLE', 'MKL_DEBUG_CPU_TYPE': ''}, 'portable'), 'native')
-    assert kept == {'MKL_CBWR': 'COMPATIBLE', CHOICE: 'native'} and preset_variables(kept) == []
+    assert kept == {'MKL_CBWR': 'COMPATIBLE', 'MKL_DEBUG_CPU_TYPE': '', CHOICE: 'native'} and preset_variables(kept) == []
 
 
-@pytest.mark.parametrize('machine, flags, words', [('aarch64', '', 'no x86-64'), ('x86_64', 'flags : sse4_2 avx', 'no AVX2'), ('AMD64', 'flags : avx2 fma', None)])
+@pytest.mark.parametrize('machine, flags, words', [('aarch64', '', 'no x86-64'), ('x86_64', 'flags : sse4_2 avx', 'no AVX2'), ('AMD64', 'flags : avx2 fma', None),
+                                                   ('x86_64', None, 'on Linux only')])
 def test_other_processors(machine, flags, words, monkeypatch, tmp_path):
-    (tmp_path/'cpuinfo').write_text(flags)
-    monkeypatch.setattr(numerics.sys, 'platform', 'linux')
+    "Nothing is set on one that lacks AVX2: told to use it all the same, torch would stop at the first instruction."
+    if flags is not None: (tmp_path/'cpuinfo').write_text(flags)
     monkeypatch.setattr(numerics.platform, 'machine', lambda: machine)
     monkeypatch.setattr(numerics, 'Path', lambda path: tmp_path/'cpuinfo')
+    monkeypatch.setattr(numerics, 'processor_problem', numerics.processor_problem.__wrapped__)
     problem = portable_problem()
     assert problem is None if words is None else words in problem
     assert resolve_numerics(get_recipe('linear', device='cpu'), problem) == ('native' if words else 'portable')
+    assert (set(PORTABLE) & set(numeric_environment({'HOME': '/root'})) == set()) == bool(words)
+
+
+def test_what_has_nothing_to_do_with_it_is_left_alone():
+    assert numeric_environment({'CUDA_VISIBLE_DEVICES': '', 'MKL_CBWR': ''}, 'native') == {'CUDA_VISIBLE_DEVICES': '', CHOICE: 'native'}
 
 
 def test_a_build_of_torch_that_does_not_say_how_it_computes(monkeypatch):
