@@ -65,7 +65,7 @@ $(TOOLS): $(READY) requirements-test.lock
 
 $(KAGGLE_READY): tests/on_kaggle/requirements.lock | $(TOOLS)
 	$(PYTHON) -m venv .venv-kaggle
-	$(BIN)/uv pip install --quiet --python .venv-kaggle/bin/python --require-hashes -r tests/on_kaggle/requirements.lock
+	$(BIN)/uv pip install --system-certs --quiet --python .venv-kaggle/bin/python --require-hashes -r tests/on_kaggle/requirements.lock
 	touch $@
 
 # From the notebooks: the modules, clean notebooks, README.md.

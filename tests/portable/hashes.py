@@ -1,6 +1,6 @@
 """What this process makes of fixed numbers, and of some steps of each recipe, as hashes in a line of JSON.
 
-    python hashes.py [--recipes NAME,…] [--without augmentation|sampling,…] [--fastai-adam]"""
+    python hashes.py [--recipes NAME,…] [--without augmentation,OPERATOR,…] [--square-root]"""
 import argparse
 import json
 import sys
@@ -64,15 +64,17 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument('--recipes', default='linear,two_layer,conv,conv_quick,conv_best')
     parser.add_argument('--without', default='')
-    parser.add_argument('--fastai-adam', action='store_true')
+    parser.add_argument('--square-root', action='store_true')  # at the end, conv_quick with the step of fastai's Adam, which takes one
     options = parser.parse_args()
     torch.set_num_threads(1)
     without = options.without.split(',')
-    if options.fastai_adam: muon.scaled_adam_step = lambda p, lr, **state: adam_step(p, lr=lr/5, **state)
     with Called() as called: hashes = {name: digest(function()) for name, function in OPERATORS.items() if name not in without}
     found = {'reports': torch_reports(), 'operators': hashes, 'called': sorted(called.names)}
     data = few_rows(read_data(find_data('sample')))
     found['recipes'] = {'nearest class mean': {**baseline(data), 'called': []}} | {name: train_some(name, data, 'augmentation' not in without) for name in options.recipes.split(',') if name}
+    if options.square_root:
+        muon.scaled_adam_step = lambda p, lr, **state: adam_step(p, lr=lr/5, **state)
+        found['recipes']['with a square root'] = train_some('conv_quick', data, 'augmentation' not in without)
     print(json.dumps(found))
 
 
