@@ -21,9 +21,7 @@ from others import KANNADA_ZIP
 
 CHECKOUT = Path(__file__).parents[2]
 NOTEBOOKS = sorted(path.stem for path in (CHECKOUT/'nbs').glob('*.ipynb'))
-SCREENSHOTS, FORKING = [Path(__file__).with_name(name) for name in ('screenshots', 'forking')]
-KERNEL = {'argv': [sys.executable, '-m', 'ipykernel_launcher', '-f', '{connection_file}'], 'display_name': 'Python 3 (ipykernel)', 'language': 'python',
-          'metadata': {'debugger': True, 'kernel_provisioner': {'provisioner_name': 'forked'}}} # by what is in `forking`
+SCREENSHOTS = Path(__file__).with_name('screenshots')
 MINUTE = 60_000 # in milliseconds, in which Playwright counts
 LINE = 17 # pixels, a line of an output
 SETTINGS = {
@@ -69,9 +67,7 @@ def lab_environment(folder):
     cache = folder/'home/.cache/mnist_kaggle'
     cache.mkdir()
     if KANNADA_ZIP.exists(): shutil.copy(KANNADA_ZIP, cache/'Kannada-MNIST.zip')
-    (folder/'data/kernels/python3').mkdir(parents=True)
-    (folder/'data/kernels/python3/kernel.json').write_text(json.dumps(KERNEL))
-    return {**inherited, 'MNIST_KAGGLE_DATA': 'sample', 'PYTHONPATH': str(FORKING), **{name: str(folder/place) for name, place in places.items()}}
+    return {**inherited, 'MNIST_KAGGLE_DATA': 'sample', **{name: str(folder/place) for name, place in places.items()}}
 
 
 def write_settings(folder):
