@@ -3,7 +3,6 @@ import json
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import nbformat
@@ -11,7 +10,6 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
-import torch
 from running import execute, reseal
 from safetensors.torch import load_file
 
@@ -24,7 +22,6 @@ from mnist_kaggle.runs.loading import load_run
 from mnist_kaggle.runs.record import RecordError, read_record
 from mnist_kaggle.runs.staging import RunError
 from mnist_kaggle.training.device import bfloat16_problem, cuda_problem
-from mnist_kaggle.training.net import make_net
 from mnist_kaggle.training.recipes import MODELS
 
 FILES = ['history.csv', 'logits.safetensors', 'model.safetensors', 'pipeline.ipynb', 'pipeline.sha256', 'recipe.json', 'run.json', 'submission.csv']
@@ -157,12 +154,28 @@ def test_the_results_can_go_into_a_new_folder(tmp_path, environment):
 def test_a_net_trained_in_16_bits_is_asked_in_32(tmp_path):
     execute({'model': 'conv_quick', 'data': 'sample', 'device': 'cpu', 'precision': 'bfloat16', 'epochs': 5}, tmp_path/'run')
     assert 'Training in bfloat16 will be slow' in text_of(tmp_path/'run/pipeline.ipynb') or not bfloat16_problem('cpu')
-    logits, digits = load_file(tmp_path/'run/logits.safetensors')['test'], read_data(find_data('sample'))
-    net, recipe = load_run(tmp_path/'run')
-    assert recipe.precision == 'bfloat16' and torch.equal(get_logits(net, digits.test_images), logits)
-    single = make_net(replace(recipe, precision='single'))
-    single.load_state_dict(net.state_dict())
-    assert torch.equal(get_logits(single, digits.test_images), logits) and {p.dtype for p in net.parameters()} == {torch.float32}
+    assert read_record(tmp_path/'run')['parameters']['numerics'] == 'native'  # and so its logits come out again in a process that computes so
+    asked = subprocess.run([sys.executable, '-W', 'ignore', '-c', ASKED, tmp_path/'run'], capture_output=True, text=True)
+    assert asked.stdout.splitlines()[-1:] == ['True True True True'], asked.stderr
+
+
+ASKED = '''
+import sys
+from dataclasses import replace
+from pathlib import Path
+from mnist_kaggle.training.numerics import set_numerics
+set_numerics('native')
+import torch
+from safetensors.torch import load_file
+from mnist_kaggle import find_data, get_logits, load_run, read_data
+from mnist_kaggle.training.net import make_net
+run = Path(sys.argv[1])
+logits, digits = load_file(run/'logits.safetensors')['test'], read_data(find_data('sample'))
+net, recipe = load_run(run)
+single = make_net(replace(recipe, precision='single'))
+single.load_state_dict(net.state_dict())
+print(recipe.precision == 'bfloat16', torch.equal(get_logits(net, digits.test_images), logits), torch.equal(get_logits(single, digits.test_images), logits),
+      {p.dtype for p in net.parameters()} == {torch.float32})'''
 
 
 @pytest.mark.parametrize('parameters, words', [
