@@ -1,6 +1,6 @@
 """What portable numerics cost: steps of training of each recipe, portable and native, in turn.
 
-python benchmarks/numerics.py    (six minutes; writes numerics.csv and its section of docs/bench.md; `make bench` does it too)"""
+python benchmarks/numerics.py    (four minutes; writes numerics.csv and its section of docs/bench.md; `make bench` does it too)"""
 import json
 import subprocess
 import sys
