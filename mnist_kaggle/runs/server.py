@@ -108,7 +108,6 @@ class KernelServer:
     def __init__(self,
         numerics: str = 'portable' # or 'native'; torch has read it when the first kernel is forked
     ):
-        self.numerics = numerics
         environment = {name: value for name, value in numeric_environment(os.environ, numerics).items() if name not in SECRETS}
         self.lock = threading.Lock() # a worker may have several threads
         program = 'from mnist_kaggle.runs.server import serve_kernels; serve_kernels()'

@@ -131,7 +131,8 @@ def name_jobs(
     "The runs that jobs come to on these workers; a `SweepError` where two are the same."
     installed = installation()
     devices = {device: worker_device(client, device) for device in {job.recipe.device for job in jobs}}
-    problem = worker_problem(client) if any(job.recipe.numerics == 'portable' for job in jobs) else None
+    asks = any(job.recipe.numerics == 'portable' and devices[job.recipe.device] == 'cpu' for job in jobs) # a GPU computes in its own way
+    problem = worker_problem(client) if asks else None
     placed = [on_device(job, devices[job.recipe.device], problem) for job in jobs]
     named = {job_name(job, digests, installed): job for job in placed}
     if len(named) < len(jobs):
