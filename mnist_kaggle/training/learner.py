@@ -130,7 +130,7 @@ def get_learner(
     if recipe.standardise: fit_standardise(model, data.images[split_rows(data.labels, split)[0]])
     own_cbs, own_metrics = L(cbs), L(metrics).filter(lambda metric: describe(metric) != 'accuracy')
     learn = Learner(get_dls(data, split, recipe.batch_size, recipe.seed, device), model.to(device), path=path,
-        loss_func=loss_func or CrossEntropyLossFlat(), opt_func=opt_func or get_opt_func(recipe.optimiser, recipe.schedule),
+        loss_func=loss_func or CrossEntropyLossFlat(label_smoothing=recipe.label_smoothing), opt_func=opt_func or get_opt_func(recipe.optimiser, recipe.schedule),
         metrics=[accuracy] + own_metrics, cbs=[History(), WatchTraining()] + augment_callbacks(recipe, augment) + own_cbs)
     learn.recipe, learn.parts, learn.checks, learn.weights_before = recipe, parts_of(learn), frozenset(), weights_sha256(learn.model)
     learn.given = words_for(net=model if net else None, augment=augment, opt_func=opt_func, loss_func=loss_func, cbs=own_cbs,

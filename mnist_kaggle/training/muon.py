@@ -68,7 +68,8 @@ def Muon(
     hidden = {id(p) for p in weights[1:-1]}
     if not hidden:
         raise ValueError(f'params hold {len(weights)} weights of two or more dimensions: Muon is for those between the first and the last.')
-    def of(is_hidden, cb): return lambda p, **state: cb(p, **state) if (id(p) in hidden) == is_hidden else None
-    adam = [partial(average_grad, dampening=True), average_sqr_grad, step_stat, scaled_adam_step]
-    cbs = [of(True, cb) for cb in (average_grad, muon_step)] + [of(False, cb) for cb in adam]
-    return Optimizer(params, cbs, lr=lr, mom=mom, sqr_mom=sqr_mom, eps=eps)
+    muon, adam = (average_grad, muon_step), (partial(average_grad, dampening=True), average_sqr_grad, step_stat, scaled_adam_step)
+    def step(p, **state):
+        for cb in muon if id(p) in hidden else adam: state.update(cb(p, **state) or {})
+        return {name: state[name] for name in ('grad_avg', 'sqr_avg', 'step') if name in state}
+    return Optimizer(params, step, lr=lr, mom=mom, sqr_mom=sqr_mom, eps=eps)

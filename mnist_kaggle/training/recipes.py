@@ -42,6 +42,7 @@ class Recipe:
     width: int = 0 # channels of the first layer of 'pool' or 'deep_pool'; 0 in the others
     standardise: bool = False # pixels to the training rows' mean 0 and standard deviation 1, else 0 to 1
     augment: typing.Literal[('none', *AUGMENTATIONS)] = 'none' # random distortions of the training images
+    label_smoothing: float = 0. # share of each label that is spread evenly over all classes
     tta: int = 0 # test-time augmentation: transformed copies of each image that are evaluated too
     seed: int = 0 # of weights, order and distortions
     threads: int = 1 # torch's, on the CPU; another number gives other roundings
@@ -57,6 +58,7 @@ class Recipe:
         check_range('tta', self.tta, 0, 1000)
         check_range('seed', self.seed, 0, 2**32 - 1)
         if not 0 < self.lr < float('inf'): raise ValueError(f'lr must be above 0 and finite, not {self.lr}.')
+        if not 0 <= self.label_smoothing < 1: raise ValueError(f'label_smoothing must be from 0 to below 1, not {self.label_smoothing}.')
         check_net_options(self)
 
 # %% ../../nbs/15_training.recipes.ipynb #0f8aba41
@@ -64,7 +66,7 @@ RECIPES = {
     'linear': Recipe('linear', epochs=10, lr=0.5),
     'two_layer': Recipe('two_layer', epochs=30, lr=0.2, standardise=True, augment='affine'),
     'conv': Recipe('conv', epochs=25, lr=0.4, norm=True, augment='affine'),
-    'conv_quick': Recipe('pool', epochs=2, lr=0.06, width=8, optimiser='muon', schedule='cosine', batch_size=128),
+    'conv_quick': Recipe('pool', epochs=1, lr=0.08, width=8, optimiser='muon', schedule='cosine', batch_size=96, label_smoothing=0.1),
     'conv_best': Recipe('deep_pool', epochs=12, lr=0.04, width=24, optimiser='muon', schedule='cosine', augment='elastic', tta=4),
 }
 MODELS = ('linear', 'two_layer', 'conv') # what 'all' stands for
@@ -78,7 +80,7 @@ def suit_rows(
 ) -> Recipe:
     "The same recipe, or with a smaller batch size and learning rate, so that an epoch has enough steps; which is said."
     batch_size = recipe.batch_size
-    while train_rows < MIN_STEPS * batch_size and batch_size > MIN_BATCH: batch_size //= 2
+    while train_rows < MIN_STEPS * batch_size and batch_size > MIN_BATCH: batch_size = max(batch_size // 2, MIN_BATCH)
     if batch_size == recipe.batch_size: return recipe
     lr = recipe.lr * batch_size / recipe.batch_size
     say_once(f'{recipe.arch}: {train_rows:,} training rows are few, so batch_size is {batch_size} in place of {recipe.batch_size}, and lr '
