@@ -33,6 +33,7 @@ class CommandServer:
 
 def become_command(arguments, environment, folder, output):
     "In a process that was forked: run the command as the console script does; its exit status."
+    from mnist_kaggle.cli import runs
     from mnist_kaggle.runs import server
     for number, path in enumerate(output, start=1): os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
@@ -43,6 +44,7 @@ def become_command(arguments, environment, folder, output):
     if environment.get('PYTHONPATH') == str(QUICK):
         runpy.run_path(str(QUICK/'sitecustomize.py'))
         server.SERVERS.clear() # its kernels have not run that
+        runs.warm_kernels = server.warm_kernels
     sys.argv = ['mnist_kaggle', *arguments]
     from mnist_kaggle.cli.main import run_command as main
     try: main()
@@ -53,7 +55,7 @@ def become_command(arguments, environment, folder, output):
 def serve():
     "Import, then fork for each command."
     import papermill
-    from mnist_kaggle.cli import main
+    from mnist_kaggle.cli import kaggle, main, notebooks, runs, sweeps
     from mnist_kaggle.kaggle import follow, push, submit
     from mnist_kaggle.results import submission
     from mnist_kaggle.runs import ensemble, report, server, verify

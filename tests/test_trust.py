@@ -86,7 +86,7 @@ def value_net(recipe, maker=None, competition=None):
     lambda preds, yb: torch.sub(preds, other=yb).square().mean(), lambda preds, yb: (preds.expand(len(yb), len(yb)) - yb).abs().mean()])
 def test_a_loss_that_broadcasts_ends_the_training_before_its_first_step(sample, tmp_path, monkeypatch, loss):
     monkeypatch.setattr(learner, 'make_net', value_net)
-    monkeypatch.setattr(learner, 'CrossEntropyLossFlat', lambda: loss)
+    monkeypatch.setattr(learner, 'CrossEntropyLossFlat', lambda **options: loss)
     recipe = get_recipe('linear', epochs=1)
     learn = get_learner(recipe, sample, path=tmp_path)
     with pytest.raises(ShapeError, match='does not compare each prediction with its own target'), learn.no_bar(): train(learn, recipe)

@@ -27,7 +27,7 @@ from ..training.recipes import RECIPES
 # %% ../../nbs/90_cli.kaggle.ipynb #d87d44b5
 MAX_MINUTES = 12 * 60 # that a notebook may run on Kaggle
 
-@click.command(short_help="Fetch the competition's files from Kaggle.")
+@click.command()
 @COMPETITION
 def data(competition):
     "Fetch the competition's files from Kaggle into the cache, unless there are some."
@@ -53,7 +53,7 @@ def show_score(
     if alarm := find_alarm(note): click.secho(f'*** {alarm} ***', fg='red', bold=True)
 
 # %% ../../nbs/90_cli.kaggle.ipynb #f158b7f6
-@click.command(short_help="Hand in a run's submission, and wait for its score.")
+@click.command()
 @RUN
 @DATA
 @COMPETITION
@@ -78,7 +78,7 @@ def submit(run, data, competition, wait, force):
     show_score(run, note)
 
 # %% ../../nbs/90_cli.kaggle.ipynb #f9c619c2
-@click.command(short_help='List runs and submissions with their scores.')
+@click.command()
 @OUT
 @COMPETITION
 def scores(out, competition):
@@ -139,7 +139,7 @@ def parameters_to_push(
     return {'model': job.model, 'split': job.split, **slug, **changes, **({'name': own.name} if own else {})}
 
 # %% ../../nbs/90_cli.kaggle.ipynb #b58cb538
-@click.command(cls=RecipeCommand, short_help='Run the pipeline on Kaggle, on a GPU.')
+@click.command(cls=RecipeCommand)
 @click.argument('notebook', required=False, type=UserPath())
 @click.option('--model', help=f"{', '.join(RECIPES)}  [default: conv]")
 @SPLIT

@@ -35,7 +35,7 @@ def make_notebook(
     return json.dumps(notebook, indent=1).encode()
 
 # %% ../../nbs/87_cli.notebooks.ipynb #b2e5d6c0
-@click.command(short_help='Write a notebook of your own, to be changed.')
+@click.command()
 @click.argument('notebook', type=UserPath())
 @click.option('--model', default='conv', show_default=True, help=f"the recipe to begin with: {', '.join(RECIPES)}")
 def new(notebook, model):

@@ -86,7 +86,7 @@ def say_sweep(
     if len(failed): raise click.ClickException(f'{len(failed)} of {len(found)} runs failed: {", ".join(failed.run)}')
 
 # %% ../../nbs/89_cli.sweeps.ipynb #d74f639c
-@click.command(cls=RecipeCommand, short_help='Make a run for every combination of some values.')
+@click.command(cls=RecipeCommand)
 @click.argument('table', required=False, type=UserPath(), metavar='[NOTEBOOK|TABLE]')
 @click.option('--model', help=f"one or more of {', '.join(RECIPES)}, or all: {', '.join(MODELS)}  [default: all]")
 @DATA
@@ -137,7 +137,7 @@ def caveats(
     return lines
 
 # %% ../../nbs/89_cli.sweeps.ipynb #f32d4e20
-@click.command(short_help='Average runs into one submission.')
+@click.command()
 @click.argument('runs', nargs=-1, required=True, type=UserPath())
 @click.option('--top', type=int, help="of a sweep's runs, so many of the best by validation accuracy  [default: all]")
 @DATA

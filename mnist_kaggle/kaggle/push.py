@@ -21,7 +21,8 @@ from .client import KaggleError, PatientApi, kaggle_errors, wait_for
 from .machines import machine
 from .session import FAILED, ask_or_none, kernel_status, kernel_version, quota_line
 from .wheel import pack_wheel
-from ..runs.kernel import KERNELSPEC, check_tagged, import_papermill
+from ..runs.kernel import KERNELSPEC, check_tagged
+from ..runs.server import import_papermill
 from ..runs.naming import PIPELINE
 from ..runs.notebook import OwnNotebook
 

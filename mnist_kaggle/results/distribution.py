@@ -9,13 +9,13 @@ __all__ = ['UNLIKELY', 'IMPOSSIBLE', 'independence_p', 'DistributionError', 'Dis
 import warnings
 
 import numpy as np
-from scipy import special
 
 # %% ../../nbs/22_results.distribution.ipynb #ccf67e18
 def independence_p(
     counts: np.ndarray # int [r, c], no row or column without any
 ) -> float: # the probability of a difference as large by chance; 1 where there is one column
     "Pearson's chi-square test of independence."
+    from scipy import special # which takes a while to load
     expected = np.outer(counts.sum(axis=1), counts.sum(axis=0)) / counts.sum()
     freedom = (counts.shape[0] - 1) * (counts.shape[1] - 1)
     return float(special.chdtrc(freedom, ((counts - expected)**2 / expected).sum())) if freedom else 1.

@@ -7,7 +7,6 @@ __all__ = ['LEVEL', 'CREDIBLE_LEVEL', 'betabinom_pmf', 'check_counts', 'predicti
 
 # %% ../../nbs/23_results.interval.ipynb #79ce31a2
 import numpy as np
-from scipy import special
 
 # %% ../../nbs/23_results.interval.ipynb #f2ac335d
 def betabinom_pmf(
@@ -16,6 +15,7 @@ def betabinom_pmf(
     b: float
 ) -> np.ndarray: # float [n + 1], the probability of 0 to n successes
     "The beta-binomial distribution."
+    from scipy import special # which takes a while to load
     k = np.arange(n + 1)
     return np.exp(special.betaln(k + a, n - k + b) - special.betaln(a, b) - special.betaln(k + 1, n - k + 1)) / (n + 1)
 
@@ -51,6 +51,7 @@ def accuracy_interval(
     valid_rows: int # of so many, at least 1
 ) -> tuple[float, float]: # 0 to 1
     "The credible interval of the true rate, by the same prior."
+    from scipy import special
     check_counts(right, valid_rows)
     lower, upper = special.betaincinv(right + 0.5, valid_rows - right + 0.5, [0.5 - CREDIBLE_LEVEL/2, 0.5 + CREDIBLE_LEVEL/2])
     return float(lower), float(upper)

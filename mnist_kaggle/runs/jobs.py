@@ -8,8 +8,8 @@ __all__ = ['Job', 'make_job', 'make_own_job', 'on_device', 'job_name', 'job_para
 # %% ../../nbs/49_runs.jobs.ipynb #b7344a16
 import json
 from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
 
-from ..data.digits import DigitData
 from ..data.split import check_classes
 from ..models.nets import check_side
 from .beside import NotebookError
@@ -17,6 +17,8 @@ from .naming import run_name
 from .notebook import FIELDS, OwnNotebook, notebook_parameters, own_identity, own_names
 from ..training.numerics import resolve_numerics
 from ..training.recipes import Recipe, get_recipe
+
+if TYPE_CHECKING: from mnist_kaggle.data.digits import DigitData
 
 # %% ../../nbs/49_runs.jobs.ipynb #2674b57f
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ def job_parameters(
 # %% ../../nbs/49_runs.jobs.ipynb #0e0d0c22
 def check_jobs(
     jobs: list[Job],
-    data: DigitData # that they are to train on
+    data: 'DigitData' # that they are to train on
 ) -> None:
     "A `DataError` or `ValueError` where a recipe's net does not take such images, or a class has no rows to train on."
     for job in jobs:

@@ -144,6 +144,7 @@ def execute(
     with staging_folder(folder) as staging:
         try:
             if own: own.write(staging)
+            import scipy.special # for the audit, while the kernel imports
             run_notebook(parameters, staging, folder.name, minutes, own)
             slug = parameters.get('competition')
             data = read_data(find_data(parameters.get('data'), competition=slug), slug)

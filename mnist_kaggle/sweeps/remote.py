@@ -18,12 +18,12 @@ from distributed import Worker, get_worker
 
 from ..data.digits import DigitData
 from ..data.files import missing_files
-from ..runs.kernel import KernelDied, import_papermill, kill_kernels
+from ..runs.kernel import KernelDied, kill_kernels
 from ..runs.naming import recorded_name, versions
 from ..runs.notebook import OwnNotebook
 from ..runs.record import read_record
 from ..runs.run import execute, failed_notebook, find_problem, publish
-from ..runs.server import warm_kernels
+from ..runs.server import import_papermill, warm_kernels
 from ..runs.staging import RunError, staging_folder
 from .cluster import compare_identity, identity
 from .transfer import data_folder

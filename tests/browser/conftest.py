@@ -1,7 +1,6 @@
 "What the tests of pages share: Chromium, driven by Playwright, and pages that reach nothing but their own place and note what went wrong."
 import fcntl
 import os
-import re
 import shutil
 import subprocess
 import tempfile
@@ -13,7 +12,7 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 CHROMIUM_ARGUMENTS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-                      '--disable-component-update', '--disable-sync', '--no-proxy-server']
+                      '--disable-component-update', '--disable-sync', '--no-proxy-server', '--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1']
 
 
 def find_chromium():
@@ -36,17 +35,14 @@ def browser():
 
 
 def watch(page, own):
-    "Refuse a page all addresses that don't begin with `own`. What it asked for and its JavaScript's errors come into two lists, as they happen."
+    "What a page asks for beside addresses that begin with `own`, and its JavaScript's errors, come into two lists, as they happen. No other machine can be reached."
     seen = SimpleNamespace(strangers=[], errors=[])
     allowed = (own, own.replace('http', 'ws', 1), 'data:', 'blob:', 'about:')
-    def refuse(route):
-        seen.strangers.append(route.request.url)
-        route.abort()
-    def meet(socket):
-        if not socket.url.startswith(allowed): seen.strangers.append(socket.url)
+    def meet(request):
+        if not request.url.startswith(allowed): seen.strangers.append(request.url)
     def note(message):
         if message.type == 'error': seen.errors.append(f'{message.text} {message.location["url"]}')
-    page.route(re.compile(f'^(?!{"|".join(map(re.escape, allowed))})'), refuse)
+    page.on('request', meet) # not refused by `page.route`, which would switch the cache off
     page.on('websocket', meet)
     page.on('console', note)
     page.on('pageerror', lambda error: seen.errors.append(str(error)))
@@ -54,11 +50,15 @@ def watch(page, own):
 
 
 @pytest.fixture(scope='module')
-def open_page(browser):
-    "`with open_page('http://127.0.0.1:8888/') as (page, seen)`: a fresh page that reaches that place only ('file://' is one, too), with `seen.strangers` and `seen.errors`."
+def context(browser):
+    "One user of the browser, whose cache spares the next page JupyterLab's scripts."
+    with browser.new_context(viewport={'width': 1500, 'height': 900}) as context: yield context
+
+
+@pytest.fixture(scope='module')
+def open_page(context):
+    "`with open_page('http://127.0.0.1:8888/') as (page, seen)`: a fresh page, with `seen.strangers`, what it asked of any other place ('file://' is one, too), and `seen.errors`."
     @contextmanager
     def opened(own):
-        with browser.new_context(viewport={'width': 1500, 'height': 900}) as context:
-            page = context.new_page()
-            yield page, watch(page, own)
+        with context.new_page() as page: yield page, watch(page, own)
     return opened
