@@ -128,13 +128,13 @@ def get_learner(
     device = set_up_torch(recipe, device)
     model = make_net(recipe, (lambda: net) if isinstance(net, nn.Module) else net, data.competition)
     if recipe.standardise: fit_standardise(model, data.images[split_rows(data.labels, split)[0]])
-    own_cbs, own_metrics = L(cbs), L(metrics).filter(lambda metric: describe(metric) != 'accuracy')
+    cbs, metrics = L(cbs), L(metrics).filter(lambda metric: describe(metric) != 'accuracy')
     learn = Learner(get_dls(data, split, recipe.batch_size, recipe.seed, device), model.to(device), path=path,
-        loss_func=loss_func or CrossEntropyLossFlat(label_smoothing=recipe.label_smoothing), opt_func=opt_func or get_opt_func(recipe.optimiser, recipe.schedule),
-        metrics=[accuracy] + own_metrics, cbs=[History(), WatchTraining()] + augment_callbacks(recipe, augment) + own_cbs)
+        loss_func=loss_func or CrossEntropyLossFlat(label_smoothing=recipe.label_smoothing),
+        opt_func=opt_func or get_opt_func(recipe.optimiser, recipe.schedule), metrics=[accuracy] + metrics,
+        cbs=[History(), WatchTraining()] + augment_callbacks(recipe, augment) + cbs)
     learn.recipe, learn.parts, learn.checks, learn.weights_before = recipe, parts_of(learn), frozenset(), weights_sha256(learn.model)
-    learn.given = words_for(net=model if net else None, augment=augment, opt_func=opt_func, loss_func=loss_func, cbs=own_cbs,
-        metrics=own_metrics)
+    learn.given = words_for(net=model if net else None, augment=augment, opt_func=opt_func, loss_func=loss_func, cbs=cbs, metrics=metrics)
     MAKERS[learn] = net
     return learn
 

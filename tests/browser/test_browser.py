@@ -122,9 +122,18 @@ def stop_kernels(lab):
     for session in lab.get(f'{lab.url}api/sessions').json(): lab.delete(f'{lab.url}api/sessions/{session["id"]}').raise_for_status()
 
 
-def run_all(page, address):
+@pytest.fixture(scope='module')
+def app(lab, open_page):
+    "JupyterLab's page, in which one notebook after the other is opened, and what it asked for."
+    with open_page(lab.url) as (page, seen):
+        page.goto(f'{lab.url}lab?token={lab.token}&reset')
+        page.get_by_text('Python 3 (ipykernel)').first.wait_for(timeout=2*MINUTE) # of the launcher
+        yield page, seen, page.viewport_size
+
+
+def run_all(page, path):
     "Open a notebook and run its cells, as a reader does, by the menu."
-    page.goto(address)
+    page.evaluate("path => jupyterapp.commands.execute('docmanager:open', {path}).then(() => null)", path)
     page.locator('.jp-Notebook .jp-CodeCell').first.wait_for(timeout=MINUTE)
     page.get_by_text('Python 3 (ipykernel) | Idle').first.wait_for(timeout=2*MINUTE)
     assert set(page.locator('.jp-CodeCell .jp-InputPrompt').all_inner_texts()) == {'[ ]:'} # none has run
@@ -145,17 +154,22 @@ def take_picture(page, path, most=15_000):
     notebook.screenshot(path=path)
 
 
-def run_by_hand(name, lab, open_page):
+def run_by_hand(name, lab, app):
     "What a notebook's page holds after all cells ran: `cells` as they are shown, `stored` as they are in the checkout, and what went wrong."
     path = lab.notebooks/f'{name}.ipynb'
     stored = [cell for cell in nbformat.read(path, 4).cells if cell.cell_type == 'code']
-    with open_page(lab.url) as (page, seen):
-        run_all(page, f'{lab.url}lab/tree/{path.name}?token={lab.token}&reset')
-        take_picture(page, SCREENSHOTS/f'{name}.png')
-        images = page.locator('.jp-Notebook img').evaluate_all('images => images.map(image => image.naturalWidth)')
-        dialogs = page.locator('.jp-Dialog').all_inner_texts()
-        result = SimpleNamespace(name=name, cells=page.evaluate(CELLS), stored=stored, bars=page.evaluate('window.bars'),
-                                 images=images, errors=page.evaluate(ERRORS), warnings=page.evaluate(WARNINGS), dialogs=dialogs, seen=seen)
+    page, seen, size = app
+    seen.strangers.clear()
+    seen.errors.clear()
+    page.set_viewport_size(size)
+    run_all(page, path.name)
+    take_picture(page, SCREENSHOTS/f'{name}.png')
+    images = page.locator('.jp-Notebook img').evaluate_all('images => images.map(image => image.naturalWidth)')
+    dialogs = page.locator('.jp-Dialog').all_inner_texts()
+    result = SimpleNamespace(name=name, cells=page.evaluate(CELLS), stored=stored, bars=page.evaluate('window.bars'),
+                             images=images, errors=page.evaluate(ERRORS), warnings=page.evaluate(WARNINGS), dialogs=dialogs,
+                             seen=SimpleNamespace(strangers=[*seen.strangers], errors=[*seen.errors]))
+    page.evaluate('jupyterapp.shell.currentWidget.dispose()') # which asks nothing
     stop_kernels(lab)
     return result
 
@@ -211,8 +225,8 @@ def check_the_page_had_no_errors_and_asked_nobody(ran):
 
 
 @pytest.mark.parametrize('name', NOTEBOOKS)
-def test_a_notebook_run_by_hand(name, lab, open_page):
-    ran = run_by_hand(name, lab, open_page)
+def test_a_notebook_run_by_hand(name, lab, app):
+    ran = run_by_hand(name, lab, app)
     check_all_cells_ran_without_a_warning(ran)
     if not name.endswith('_kannada') or KANNADA_ZIP.exists(): check_pictures_and_tables_are_shown(ran) # which are of its files
     check_the_bar_moved_while_a_net_was_trained(ran)
