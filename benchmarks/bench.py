@@ -25,9 +25,10 @@ import torch.nn.functional as F
 from threadpoolctl import threadpool_limits
 
 from mnist_kaggle.data.cache import cache_folder
-from mnist_kaggle.data.digits import read_data, read_rows
+from mnist_kaggle.data.digits import read_data
 from mnist_kaggle.data.files import FILES, read_file
 from mnist_kaggle.data.places import find_data
+from mnist_kaggle.data.rows import read_rows
 from mnist_kaggle.data.split import split_rows
 from mnist_kaggle.training.device import processor_name
 from mnist_kaggle.training.learner import get_learner, train
