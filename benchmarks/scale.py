@@ -29,9 +29,9 @@ from mnist_kaggle.training.recipes import RECIPES
 RUNS = 8
 HERE = Path(__file__).parent
 STAGES = {  # by how a cell of the pipeline notebook begins
-    'imports': ('# On Kaggle', 'import torch', 'make_net', 'augment_batch', 'opt_func', 'loss_func'), 'reading': ('run = start_run',),
+    'imports': ('# On Kaggle', 'from mnist_kaggle.training.numerics', 'make_net', 'augment_batch', 'opt_func', 'loss_func'), 'reading': ('run = start_run',),
     'training': ('learn = get_learner',), 'evaluation': ('evaluate_run', 'submission = predict_test'),
-    'plots': ('show_digits', 'plot_history', 'show_evaluation', 'submission.Label'), 'baseline, checks, record': ('measure_baseline', 'finish_run')}
+    'plots': ('show_rows', 'plot_history', 'show_evaluation', 'submission.iloc'), 'baseline, checks, record': ('measure_baseline', 'finish_run')}
 OWN = ('training', 'evaluation')  # a run's own; the rest is what it costs beyond them
 
 
