@@ -8,6 +8,7 @@
 # make test-browser  set up, then run every notebook by hand in a browser
 PYTHON ?= python3
 BIN := .venv/bin
+INSTALL := $(BIN)/uv pip install --quiet --system-certs
 READY := .venv/.ready
 TOOLS := .venv/.tools
 KAGGLE_READY := .venv-kaggle/.ready
@@ -54,18 +55,20 @@ audit: $(TOOLS)
 $(READY): requirements.lock settings.ini setup.py pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.12, say")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	sed -n '/^uv==/,/# via/p' requirements.lock > .venv/uv.lock
+	$(BIN)/python -m pip install --quiet --require-hashes -r .venv/uv.lock
+	$(INSTALL) --python $(BIN)/python --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	touch $@
 
 # What running needs, and what testing adds to it.
 $(TOOLS): $(READY) requirements-test.lock
-	$(BIN)/python -m pip install --quiet --require-hashes -r requirements-test.lock
+	$(INSTALL) --python $(BIN)/python --require-hashes -r requirements-test.lock
 	touch $@
 
 $(KAGGLE_READY): tests/on_kaggle/requirements.lock | $(TOOLS)
 	$(PYTHON) -m venv .venv-kaggle
-	$(BIN)/uv pip install --system-certs --quiet --python .venv-kaggle/bin/python --require-hashes -r tests/on_kaggle/requirements.lock
+	$(INSTALL) --python .venv-kaggle/bin/python --require-hashes -r tests/on_kaggle/requirements.lock
 	touch $@
 
 # From the notebooks: the modules, clean notebooks, README.md.

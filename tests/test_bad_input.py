@@ -275,7 +275,7 @@ def test_last_line_without_its_end_is_fine(small):
     (dict(split='first90'), ['first90']), (dict(split='fold-0-of-5'), ['fold-0-of-5']), (dict(split='fold-1-of-99'), ['rarest digit']),
     (dict(model='convnet'), ['convnet', 'conv_quick']), (dict(epochs=0), ['epochs']), (dict(lr=-1.0), ['lr']),
     (dict(seed=-1), ['seed']), (dict(seed=2**64), ['seed']), (dict(threads=10**6), ['threads']), (dict(loss='mse'), ['loss', 'there is no parameter']), (dict(augment='blur'), ['augment', 'blur', 'affine']),
-    (dict(norm=True), ['norm', 'conv']), (dict(precision='half'), ['half', 'bfloat16']), (dict(optimiser='muon'), ['muon', 'linear']),
+    (dict(norm=True), ['norm', 'conv']), (dict(precision='half'), ['half', 'bfloat16']), (dict(precision='tf32', device='cpu'), ['tf32', 'CUDA', 'single']), (dict(label_smoothing=1.), ['label_smoothing', '1.0']), (dict(optimiser='muon'), ['muon', 'linear']),
     (dict(width=8), ['width', 'linear']), (dict(model='conv_best', width=0), ['width', 'deep_pool']), (dict(epoch=3), ['epoch', 'epochs'])])
 def test_wrong_parameter(small, changes, words):
     with pytest.raises(ValueError) as error: plan_runs(**{'model': 'linear', 'data': str(small), 'split': 'first80', **changes})

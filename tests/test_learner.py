@@ -48,11 +48,21 @@ def test_each_part(fit, parts, words):
     assert learn.checks >= set(CHECKS) - {'weights'} and len(get_history(learn)) == 2 and plot_history(learn)
 
 
-@pytest.mark.parametrize('change', [dict(standardise=True), dict(precision='bfloat16'), dict(augment='affine'), dict(optimiser='sgd', schedule='flat')])
+@pytest.mark.parametrize('change', [dict(standardise=True), dict(precision='bfloat16'), dict(augment='affine'), dict(label_smoothing=0.1), dict(optimiser='sgd', schedule='flat')])
 def test_a_net_of_ones_own_with_the_recipes_other_fields(fit, change):
     recipe = get_recipe('linear', epochs=1, **change)
     assert fit(recipe, net=small_net).weights_after == fit(recipe, net=small_net).weights_after
     assert make_net(recipe, small_net)(torch.rand(3, 1, 28, 28)).shape == (3, 10)
+
+
+def test_label_smoothing_is_that_of_the_loss(sample, tmp_path):
+    learn = get_learner(get_recipe('linear', label_smoothing=0.2), sample, path=tmp_path)
+    logits, labels = torch.randn(8, 10), torch.arange(8)
+    assert torch.equal(learn.loss_func(logits, labels), torch.nn.functional.cross_entropy(logits, labels, label_smoothing=0.2))
+
+
+def test_batches_of_any_size_are_halved_to_32_at_least():
+    assert get_recipe('conv_quick', 1_037).batch_size == 32 and get_recipe('conv_quick', 2_000).batch_size == 48
 
 
 def test_a_schedule(fit):

@@ -1,5 +1,6 @@
 "Other machines: locales, users without a home, odd folders, systems and file systems that lack something."
 import ast
+import contextlib
 import errno
 import fcntl
 import os
@@ -11,6 +12,7 @@ import time
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 from running import execute
 
@@ -201,6 +203,24 @@ def test_pages_that_are_there_and_whole_stay(command, tmp_path, made):
     before = [page.stat().st_mtime_ns for page in pages]
     assert command('report', cwd=tmp_path).returncode == 0
     assert [page.stat().st_mtime_ns == time for page, time in zip(pages, before)] == [True, False] and pages[1].read_bytes() == whole
+
+
+def test_help_loads_no_command(tmp_path):
+    program = '''import sys
+sys.argv = ['mnist_kaggle', '--help']
+from mnist_kaggle.cli.start import main
+try: main()
+except SystemExit: print(sorted({'numpy', 'pandas', 'fastcore', 'mnist_kaggle.cli.runs'} & {*sys.modules}))'''
+    assert subprocess.run([sys.executable, '-c', program], capture_output=True, text=True, cwd=tmp_path).stdout.splitlines()[-1] == '[]'
+
+
+@pytest.mark.parametrize('arguments, status', [(['--data', 'nowhere'], 1), (['--model', 'convnet'], 1), (['--data', 'sample', '--epochs', '1'], 0)])
+def test_a_command_ends_the_server_that_it_has_started(process, tmp_path, arguments, status):
+    mark = {'MARK': tmp_path.name} # which whatever it starts inherits
+    assert process('run', '--model', 'linear', '--device', 'cpu', *arguments, cwd=tmp_path, **mark).returncode == status
+    def is_marked(one):
+        with contextlib.suppress(psutil.Error): return one.environ().get('MARK') == tmp_path.name
+    assert [one for one in psutil.process_iter() if is_marked(one)] == []
 
 
 def test_help_fits(command, tmp_path):

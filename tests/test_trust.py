@@ -497,6 +497,23 @@ def test_deterministic_algorithms_are_asked_for(sample, tmp_path, on):
     assert torch.are_deterministic_algorithms_enabled() is on and torch.backends.cudnn.benchmark is not on
 
 
+@pytest.mark.parametrize('precision, expected', [('single', 'ieee'), ('tf32', 'tf32'), ('bfloat16', 'ieee')])
+def test_32_bits_on_cuda_are_32_bits_whatever_was_set_before(sample, tmp_path, precision, expected):
+    device.set_tf32(expected == 'ieee')
+    get_learner(get_recipe('linear', precision=precision), sample, path=tmp_path, device='meta')
+    parts = torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn
+    assert {part.fp32_precision for part in parts} == {expected}
+    assert torch.backends.cuda.matmul.allow_tf32 is torch.backends.cudnn.allow_tf32 is (expected == 'tf32') # as others ask for it
+    device.set_tf32(False)
+
+
+@pytest.mark.parametrize('name, value, changes', [
+    ('CUBLAS_WORKSPACE_CONFIG', ':0:0', {}), ('TORCH_ALLOW_TF32_CUBLAS_OVERRIDE', '1', {}), ('NVIDIA_TF32_OVERRIDE', '0', {'precision': 'tf32'})])
+def test_a_variable_against_the_recipe_is_refused_by_name(sample, tmp_path, monkeypatch, name, value, changes):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=f'{name}={value}'): get_learner(get_recipe('linear', **changes), sample, path=tmp_path, device='meta')
+
+
 def test_cublas_is_told_before_cuda_is_asked(monkeypatch):
     monkeypatch.delenv('CUBLAS_WORKSPACE_CONFIG', raising=False)
     monkeypatch.setattr(device.Path, 'exists', lambda path: True)

@@ -52,12 +52,15 @@ def without_docstring(
 def syntax(
     node: object # a node of a syntax tree, a list of nodes, or a constant
 ) -> object: # the same as lists and text
-    "A syntax tree without docstrings, positions and empty fields."
+    "A syntax tree without docstrings, positions and empty fields; whether a name is read or set (`ctx`) its place says."
     if isinstance(node, list): return [syntax(one) for one in node]
     if not isinstance(node, ast.AST): return repr(node)
-    fields = dict(ast.iter_fields(node))
-    if isinstance(fields.get('body'), list): fields['body'] = without_docstring(node)
-    return [type(node).__name__, *([name, syntax(value)] for name, value in fields.items() if value not in (None, []))]
+    found = [type(node).__name__]
+    for name in node._fields:
+        value = getattr(node, name, None)
+        if value is None or value == [] or name == 'ctx': continue
+        found += (name, syntax(without_docstring(node) if name == 'body' and isinstance(node, DOCUMENTED) else value))
+    return found
 
 # %% ../../nbs/45_runs.naming.ipynb #10028036
 PACKAGE = Path(str(files('mnist_kaggle')))

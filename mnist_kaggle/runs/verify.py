@@ -70,7 +70,8 @@ def recorded_parameters(
         ('the run has no parameter', known - set(recorded))) if names]
     if differing:
         raise RecordError(f"{', and '.join(differing)}. The run was made by version {record['versions'].get('mnist_kaggle')}: install it.")
-    if recorded['device'] == 'cuda' and cuda_problem(): recorded = {**recorded, 'device': 'cpu'}
+    if recorded['device'] == 'cuda' and cuda_problem():
+        recorded = {**recorded, 'device': 'cpu', 'precision': recorded['precision'].replace('tf32', 'single')}
     if recorded['numerics'] == 'portable' and (problem := portable_problem()):
         print(f'The run is portable, and is made again natively: {problem}.')
         recorded = {**recorded, 'numerics': 'native'}

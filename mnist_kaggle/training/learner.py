@@ -32,7 +32,7 @@ from ..data.split import check_classes, split_rows
 from ..models.metrics import accuracy
 from .callbacks import Augment, History, of_batch
 from .checks import NotFreshError, WatchTraining, check_fresh
-from .device import bfloat16_problem, resolve_device, set_deterministic
+from .device import bfloat16_problem, resolve_device, set_cuda
 from .numerics import resolve_here
 from .net import fit_standardise, make_net, pack_weights, seeded
 from .optimisers import get_opt_func
@@ -48,7 +48,7 @@ def set_up_torch(
     torch.set_num_threads(recipe.threads)
     device = device or resolve_device(recipe.device)
     if device == 'cpu': resolve_here(replace(recipe, device=device)) # which says where it is another than the recipe's
-    else: set_deterministic(recipe.deterministic) # on the CPU all is, and asking imports a compiler
+    else: set_cuda(recipe) # on the CPU all is, and asking imports a compiler
     problem = bfloat16_problem(device) if recipe.precision == 'bfloat16' else None
     if problem: print(f'Training in bfloat16 will be slow: {problem}.')
     return device
@@ -161,7 +161,7 @@ def set_start(
 ) -> None:
     "Set what decides a training beside the net and the global generators: threads, the order of the rows, our distortions."
     torch.set_num_threads(recipe.threads)
-    if recipe.device != 'cpu' and learn.dls.device.type != 'cpu': set_deterministic(recipe.deterministic)
+    if recipe.device != 'cpu' and learn.dls.device.type != 'cpu': set_cuda(recipe)
     for generator in [learn.dls.train.generator, *(cb.generator for cb in learn.cbs if isinstance(cb, Augment))]:
         generator.manual_seed(recipe.seed)
 
