@@ -88,8 +88,10 @@ def set_tf32(
     for name, ways in OVERRULES.items():
         if ways.get(os.environ.get(name), on) != on:
             raise ValueError(f"{name}={os.environ[name]} overrules precision {'tf32' if on else 'single'!r} on CUDA: unset it.")
-    torch.set_float32_matmul_precision('high' if on else 'highest') # of products
-    torch.backends.cudnn.allow_tf32 = on # of convolutions
+    torch.set_float32_matmul_precision('high' if on else 'highest') # the old words, which others may ask for
+    torch.backends.cudnn.allow_tf32 = on
+    for part in (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn): # and the new
+        part.fp32_precision = 'tf32' if on else 'ieee'
 
 # %% ../../nbs/44_training.device.ipynb #03bcfbda
 def set_cuda(
@@ -119,7 +121,8 @@ def processor_name() -> str|None: # None where the system does not say
 def numeric_settings() -> dict[str, str]: # by name
     "Variables of the environment that change how torch and numpy add up."
     return {name: value for name, value in sorted(os.environ.items())
-        if name.startswith(('MKL_', 'ONEDNN_', 'DNNL_', 'ATEN_', 'OPENBLAS_', 'NPY_', 'GLIBC_', 'OMP_', 'CUBLAS_', 'NVIDIA_TF32', 'TORCH_ALLOW_TF32'))}
+        if name.startswith(('MKL_', 'ONEDNN_', 'DNNL_', 'ATEN_', 'OPENBLAS_', 'NPY_', 'GLIBC_', 'OMP_', 'CUBLAS_', 'NVIDIA_TF32',
+            'TORCH_ALLOW_TF32'))}
 
 # %% ../../nbs/44_training.device.ipynb #62c9396b
 def library_reports() -> dict[str, str|None]: # by library; None where nothing is said
