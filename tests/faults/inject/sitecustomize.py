@@ -7,13 +7,16 @@ import os
 import signal
 import sys
 
-PROCESS = 'kernel' if 'ipykernel_launcher' in ' '.join(sys.orig_argv) else 'runner' if 'mnist_kaggle' in ' '.join(sys.orig_argv) else None
+COMMAND = ' '.join(sys.orig_argv)
+# a kernel server is what its kernels begin as
+PROCESS = 'kernel' if 'ipykernel_launcher' in COMMAND or 'serve_kernels' in COMMAND else 'runner' if 'mnist_kaggle' in COMMAND else None
+RUNNER = os.getppid() if PROCESS == 'kernel' else os.getpid()
 
 
 def strike(act):
     "What is to happen at the event."
-    if act in ('SIGINT', 'SIGTERM'): os.kill(os.getpid() if PROCESS == 'runner' else os.getppid(), getattr(signal, act))
-    else: os.kill(os.getpid() if act == PROCESS else os.getppid(), signal.SIGKILL)
+    if act in ('SIGINT', 'SIGTERM'): os.kill(RUNNER, getattr(signal, act))
+    else: os.kill(RUNNER if act == 'runner' else os.getpid(), signal.SIGKILL)
 
 
 class Countdown:
