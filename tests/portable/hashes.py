@@ -60,6 +60,9 @@ def baseline(data):
     return {'means': digest([torch.from_numpy(means)]), 'predicted': digest([torch.from_numpy(nearest_mean(data.test_images, means))])}
 
 
+def step_with_a_square_root(p, lr, **state): adam_step(p, lr=lr/5, **state)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument('--recipes', default='linear,two_layer,conv,conv_quick,conv_best')
@@ -73,7 +76,7 @@ def main():
     data = few_rows(read_data(find_data('sample')))
     found['recipes'] = {'nearest class mean': {**baseline(data), 'called': []}} | {name: train_some(name, data, 'augmentation' not in without) for name in options.recipes.split(',') if name}
     if options.square_root:
-        muon.scaled_adam_step = lambda p, lr, **state: adam_step(p, lr=lr/5, **state)
+        muon.scaled_adam_step = step_with_a_square_root
         found['recipes']['with a square root'] = train_some('conv_quick', data, 'augmentation' not in without)
     print(json.dumps(found))
 
