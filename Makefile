@@ -5,6 +5,7 @@
 # make test-faults   set up, then kill, starve and damage runs, and write what came of it to docs/faults.md
 # make test-portable  set up, then look for other bytes on other processors: under valgrind and qemu
 # make test-kaggle   set up Kaggle's versions too, then run every notebook as Kaggle does
+# make test-gpu       where there is a CUDA GPU, on its own Python with torch: what is promised of a GPU; make bench-gpu measures it
 # make test-browser  set up, then run every notebook by hand in a browser
 PYTHON ?= python3
 BIN := .venv/bin
@@ -12,10 +13,13 @@ INSTALL := $(BIN)/uv pip install --quiet --system-certs
 READY := .venv/.ready
 TOOLS := .venv/.tools
 KAGGLE_READY := .venv-kaggle/.ready
+GPU_PYTHON ?= python3
+GPU_READY := .venv-gpu/.ready
+DEVICE ?= cuda
 NOTEBOOKS := $(sort $(wildcard nbs/*.ipynb))
-OTHERS := --ignore=tests/faults --ignore=tests/on_kaggle --ignore=tests/browser --ignore=tests/portable
+OTHERS := --ignore=tests/faults --ignore=tests/on_kaggle --ignore=tests/browser --ignore=tests/portable --ignore=tests/on_gpu
 
-.PHONY: run tools test test-whole test-hostile test-faults test-portable test-kaggle test-browser audit export check readme notebooks records kannada bench bench-quick lock
+.PHONY: run tools test test-whole test-hostile test-faults test-portable test-kaggle test-browser gpu-wheels test-gpu bench-gpu audit export check readme notebooks records kannada bench bench-quick lock
 
 run: $(READY)
 	$(BIN)/mnist_kaggle run --model all
@@ -47,6 +51,27 @@ test-kaggle: $(TOOLS) $(KAGGLE_READY)
 
 test-browser: $(TOOLS)
 	$(BIN)/python -m pytest -q -n 3 --dist worksteal tests/browser
+
+# What a machine with a GPU needs beside its own torch, as a folder of wheels to take along: 27 MB for Python 3.12 on x86-64.
+gpu-wheels: $(TOOLS)
+	rm -rf wheels
+	$(BIN)/python -m pip download --quiet --no-deps --require-hashes --only-binary=:all: --python-version 3.12 --implementation cp \
+	  $(foreach glibc,2_28 2_27 2_26 2_24 2_17 2_12 2_5,--platform manylinux_$(glibc)_x86_64) --platform manylinux2014_x86_64 --platform manylinux1_x86_64 \
+	  --dest wheels -r tests/on_gpu/requirements.lock
+
+# From the wheels, without a network; GPU_PYTHON is the Python that has torch, and stays as it is. DEVICE=cpu tries both without a card.
+test-gpu: $(GPU_READY)
+	.venv-gpu/bin/python -m pytest -q tests/on_gpu --device $(DEVICE)
+
+bench-gpu: $(GPU_READY)
+	.venv-gpu/bin/python benchmarks/gpu.py $(DEVICE)
+
+$(GPU_READY): tests/on_gpu/requirements.lock
+	$(GPU_PYTHON) -m venv --without-pip .venv-gpu
+	$(GPU_PYTHON) -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > $$(echo .venv-gpu/lib/python3*/site-packages)/beside.pth
+	$(GPU_PYTHON) -m pip --python .venv-gpu/bin/python install --quiet --no-index --find-links wheels --no-deps --require-hashes -r tests/on_gpu/requirements.lock
+	$(GPU_PYTHON) -m pip --python .venv-gpu/bin/python install --quiet --no-index --no-deps --no-build-isolation -e .
+	touch $@
 
 # Known weaknesses of the pinned packages. Fails, too, where the database can't be reached: not asked is not audited.
 audit: $(TOOLS)
@@ -119,3 +144,4 @@ lock: $(TOOLS)
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --extra run -o requirements.lock pyproject.toml
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --extra run --extra test -c requirements.lock -o requirements-test.lock pyproject.toml
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes -o tests/on_kaggle/requirements.lock tests/on_kaggle/requirements.in
+	$(BIN)/uv pip compile --quiet --upgrade --no-deps --python-version 3.12 --python-platform x86_64-manylinux_2_28 --generate-hashes -c requirements-test.lock -o tests/on_gpu/requirements.lock tests/on_gpu/requirements.in
