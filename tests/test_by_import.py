@@ -119,7 +119,7 @@ def test_things_that_do_not_go_together(learn, sample):
         with pytest.raises(SubmissionError, match='1 to 500'): label_ids(np.zeros(500, int), ids, sample.test_ids)
     with pytest.raises(TypeError, match='where the data belongs'): make_submission(get_logits(learn.model, sample.test_images), sample.ids)
     with pytest.raises(TypeError, match='learn.model'): predict(learn, sample.test_images)
-    with pytest.raises(TypeError, match='str stands where a Recipe belongs'): get_learner('linear', sample)
+    with pytest.raises(TypeError, match='expected a Recipe, not a str'): get_learner('linear', sample)
     with pytest.raises(SubmissionError, match='is a frame'): check_submission(sample.ids, sample)
     with pytest.raises(DataError, match='name the folder'): find_data(find_data('sample')/'train.csv')
     with torch.inference_mode(), pytest.raises(RuntimeError, match='inference_mode'): get_learner(get_recipe('linear'), sample)
@@ -131,7 +131,7 @@ def test_a_learner_with_other_parts_is_not_the_recipes(sample, tmp_path, name, c
     recipe = get_recipe('linear', epochs=1)
     learn = get_learner(recipe, sample, path=tmp_path)
     change(learn)
-    with pytest.raises(ValueError, match=f"{name} is not the recipe's any more"): train(learn, recipe)
+    with pytest.raises(ValueError, match=f"{name} is no longer the recipe's"): train(learn, recipe)
 
 
 def test_numbers_of_numpy_are_numbers(): assert get_recipe('linear', lr=np.float64(0.5), seed=np.int64(0), epochs=np.int32(10)) == RECIPES['linear']
