@@ -82,7 +82,7 @@ def test_what_is_no_image_is_told(learn, sample, form):
 
 def test_what_is_no_prediction_is_told(sample):
     for logits in (np.zeros((500, 10)), torch.zeros(500), torch.zeros(500, 9), torch.zeros(500, dtype=torch.int64)):
-        with pytest.raises(SubmissionError, match='as `get_logits` gives them'): make_submission(logits, sample)
+        with pytest.raises(SubmissionError, match="as from `get_logits`"): make_submission(logits, sample)
     for predicted in (np.zeros((1297, 10), int), np.full(1297, 10), np.zeros(5, int)):
         with pytest.raises(ValueError, match='predicted'): confusion_matrix(sample.labels, predicted)
 
@@ -117,7 +117,7 @@ def test_things_that_do_not_go_together(learn, sample):
         with pytest.raises(ValueError): prediction_interval(*counts)
     for ids in (np.arange(500), np.ones(500, int), np.arange(1, 501) + 0.5):
         with pytest.raises(SubmissionError, match='1 to 500'): label_ids(np.zeros(500, int), ids, sample.test_ids)
-    with pytest.raises(TypeError, match='where the data belongs'): make_submission(get_logits(learn.model, sample.test_images), sample.ids)
+    with pytest.raises(TypeError, match='expected DigitData'): make_submission(get_logits(learn.model, sample.test_images), sample.ids)
     with pytest.raises(TypeError, match='learn.model'): predict(learn, sample.test_images)
     with pytest.raises(TypeError, match='expected a Recipe, not a str'): get_learner('linear', sample)
     with pytest.raises(SubmissionError, match='is a frame'): check_submission(sample.ids, sample)
