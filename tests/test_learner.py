@@ -91,7 +91,7 @@ def test_a_net_that_is_handed_in_is_not_known_to_be_fresh(fit, sample, tmp_path)
     net = small_net()
     learn = fit(net=net)
     assert set(CHECKS) - learn.checks == {'fresh', 'weights'}
-    with pytest.raises(NotFreshError, match='trained since it was handed in'), learn.no_bar(): train(learn, RECIPE)
+    with pytest.raises(NotFreshError, match='trained since it was passed to'), learn.no_bar(): train(learn, RECIPE)
 
 
 def test_another_net_in_a_learners_place(sample, tmp_path):

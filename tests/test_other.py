@@ -258,8 +258,8 @@ def test_submissions_are_in_words(alphabet, tmp_path):
     path = tmp_path/'submission.csv'
     submission.to_csv(path, index=False)
     assert read_submission(path, data.competition).equals(submission)
-    for change, words in ((lambda frame: frame.assign(word='alpha'), 'every label is alpha'), (lambda frame: frame.assign(word=7), 'words belong'), (lambda frame: frame.rename(columns={'word': 'letter'}), 'name and word belong'),
-                          (lambda frame: frame.assign(word=['aleph', *frame.word[1:]]), 'aleph'), (lambda frame: frame.iloc[::-1].reset_index(drop=True), 'belongs: the order'), (lambda frame: frame[1:], 'is missing'),
+    for change, words in ((lambda frame: frame.assign(word='alpha'), 'every label is alpha'), (lambda frame: frame.assign(word=7), 'instead of words'), (lambda frame: frame.rename(columns={'word': 'letter'}), 'instead of name and word'),
+                          (lambda frame: frame.assign(word=['aleph', *frame.word[1:]]), 'aleph'), (lambda frame: frame.iloc[::-1].reset_index(drop=True), 'use the order'), (lambda frame: frame[1:], 'is missing'),
                           (lambda frame: frame.assign(word=data.names(data.labels[:156])), 'training rows')):
         with pytest.raises(SubmissionError, match=words): check_submission(change(submission), data)
     path.write_text(path.read_text().replace('\n', ',\n', 2))

@@ -313,7 +313,7 @@ def test_an_ensemble_has_passed_what_all_its_members_have(command, tmp_path):
 def test_training_on_the_loaders_of_ones_own_is_no_training_by_train(tmp_path):
     "Loaders that take the place of the learner's are refused by `train` itself."
     swap = 'learn.dls = get_learner(run.recipe, run.data, "all", path=run.folder).dls\ntrain(learn, run.recipe)'
-    assert "dls.train is not the recipe's any more" in failure(change_last(write_own(tmp_path/'mine'), swap), tmp_path/'out')
+    assert "dls.train is no longer the recipe's" in failure(change_last(write_own(tmp_path/'mine'), swap), tmp_path/'out')
 
 
 # Somebody else's run is somebody else's code

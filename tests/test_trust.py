@@ -182,7 +182,7 @@ CHANGED = "; submission{}.to_csv(run.folder/'submission.csv', index=False)"
 
 
 @pytest.mark.parametrize('before, after, words', [
-    (OTHER_ROWS.format('run.data.test_images[::-1].copy()'), '', 'SubmissionError.*not what the net says'),
+    (OTHER_ROWS.format('run.data.test_images[::-1].copy()'), '', 'SubmissionError.*not what the net predicts'),
     (OTHER_ROWS.format('run.data.images[:500]'), '', 'SubmissionError.*training rows at the same places'),
     ('', CHANGED.format('.assign(Label=run.data.labels[:500])'), 'submission.csv.*training rows at the same places'),
     ('', CHANGED.format('[::-1]'), 'submission.csv.*row 1 has id 500')])
@@ -252,11 +252,11 @@ BAD = {
     'header': (['id,label', *good()], "the header has 'id' as column 1, where 'ImageId' belongs"),
     'no header': (good(), "the header has '1' as column 1"),
     'empty': ([], 'is empty'),
-    'missing': (['ImageId,Label', *good()[:6], *good()[7:]], 'id 7 is missing; there are 499 rows, and 500 belong there'),
+    'missing': (['ImageId,Label', *good()[:6], *good()[7:]], 'id 7 is missing; there are 499 rows instead of 500'),
     'cut short': (['ImageId,Label', *good()[:400]], 'id 401 is missing'),
-    'doubled': (['ImageId,Label', *good(), good()[6]], 'id 7 is there 2 times'),
+    'doubled': (['ImageId,Label', *good(), good()[6]], 'id 7 occurs 2 times'),
     'doubled in place of another': (['ImageId,Label', *good()[:7], good()[6], *good()[8:]], 'id 8 is missing'),
-    'too many': (['ImageId,Label', *good(501)], 'id 501 does not belong there: 1 to 500 do'),
+    'too many': (['ImageId,Label', *good(501)], 'id 501 is unknown: the ids are 1 to 500'),
     'from 0': (['ImageId,Label', *[f'{i},{line.partition(",")[2]}' for i, line in enumerate(good())]], 'the ids begin at 0'),
     'with an index': ([',ImageId,Label', *(f'{i},{line}' for i, line in enumerate(good()))], 'index column'),
     'float': (['ImageId,Label', *good()[:6], '7,9.0', *good()[7:]], "line 8, column Label: '9.0' is not a whole number from 0 to 9"),
