@@ -71,7 +71,7 @@ $(KAGGLE_READY): tests/on_kaggle/requirements.lock | $(TOOLS)
 	$(INSTALL) --python .venv-kaggle/bin/python --require-hashes -r tests/on_kaggle/requirements.lock
 	touch $@
 
-# From the notebooks: the modules, clean notebooks, README.md.
+# From the notebooks: the modules, clean notebooks, README.md and docs/notebooks.md.
 export: $(TOOLS)
 	$(BIN)/nbdev-export
 	$(BIN)/nbdev-clean
@@ -81,6 +81,7 @@ readme: $(TOOLS)
 	rm -rf docs/pictures
 	$(BIN)/jupyter nbconvert --log-level WARN --to markdown nbs/index.ipynb --output-dir . --output README --NbConvertApp.output_files_dir=docs/pictures \
 	  --TagRemovePreprocessor.enabled=True --TagRemovePreprocessor.remove_input_tags no-input
+	$(BIN)/python docs/notebooks.py
 
 # Fails where an export, a clean or a build of README.md would change anything, or a notebook is past the bounds of its form.
 check: export
