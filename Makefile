@@ -2,8 +2,8 @@
 # make test   set up with the tools, then every notebook on the built-in sample, and pytest
 # make tools  set up with the tools: nbdev, JupyterLab, what tests need
 # make test-whole    set up, then the tests that take long: a notebook of one's own through every command, a cluster and Kaggle; odd machines
-# make test-faults   set up, then kill, starve and damage runs, and write what came of it to docs/faults.md
-# make test-portable  set up, then look for other bytes on other processors: under valgrind and qemu
+# make test-faults   set up, then kill, starve and damage runs, and write the results to docs/faults.md
+# make test-portable  set up, then compare the bytes with those of other processors, under valgrind and qemu
 # make test-kaggle   set up Kaggle's versions too, then run every notebook as Kaggle does
 # make test-browser  set up, then run every notebook by hand in a browser
 PYTHON ?= python3
