@@ -2,8 +2,8 @@
 # make test   set up with the tools, then every notebook on the built-in sample, and pytest
 # make tools  set up with the tools: nbdev, JupyterLab, what tests need
 # make test-whole    set up, then the tests that take long: a notebook of one's own through every command, a cluster and Kaggle; odd machines
-# make test-faults   set up, then kill, starve and damage runs, and write what came of it to docs/faults.md
-# make test-portable  set up, then look for other bytes on other processors: under valgrind and qemu
+# make test-faults   set up, then kill, starve and damage runs, and write the results to docs/faults.md
+# make test-portable  set up, then compare the bytes with those of other processors, under valgrind and qemu
 # make test-kaggle   set up Kaggle's versions too, then run every notebook as Kaggle does
 # make test-gpu       where there is a CUDA GPU, on its own Python with torch: what is promised of a GPU; make bench-gpu measures it
 # make test-browser  set up, then run every notebook by hand in a browser
@@ -96,7 +96,7 @@ $(KAGGLE_READY): tests/on_kaggle/requirements.lock | $(TOOLS)
 	$(INSTALL) --python .venv-kaggle/bin/python --require-hashes -r tests/on_kaggle/requirements.lock
 	touch $@
 
-# From the notebooks: the modules, clean notebooks, README.md.
+# From the notebooks: the modules, clean notebooks, README.md and docs/notebooks.md.
 export: $(TOOLS)
 	$(BIN)/nbdev-export
 	$(BIN)/nbdev-clean
@@ -106,6 +106,7 @@ readme: $(TOOLS)
 	rm -rf docs/pictures
 	$(BIN)/jupyter nbconvert --log-level WARN --to markdown nbs/index.ipynb --output-dir . --output README --NbConvertApp.output_files_dir=docs/pictures \
 	  --TagRemovePreprocessor.enabled=True --TagRemovePreprocessor.remove_input_tags no-input
+	$(BIN)/python docs/notebooks.py
 
 # Fails where an export, a clean or a build of README.md would change anything, or a notebook is past the bounds of its form.
 check: export

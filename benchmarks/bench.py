@@ -210,13 +210,13 @@ def write(table, ratios, commit):
     ratios.to_csv(HERE/'bench.csv', index=False)
     (HERE.parent/'docs/bench.md').write_text(f'''# Benchmarks
 
-Made by `make bench` at commit {commit}, on {os.cpu_count()} cores ({processor_name()}) without a GPU, Python {sys.version.split()[0]}, torch {torch.__version__}, with the competition's data. Our recipes are trained portably, as they are by default; others, and the plain loop, compute natively. Times swing by a third from hour to hour on a machine that is shared; what is in one table was measured in one run, but for what is called stored.
+Made by `make bench` at commit {commit}, on {os.cpu_count()} cores ({processor_name()}) without a GPU, Python {sys.version.split()[0]}, torch {torch.__version__}, with the competition's data. Our recipes are trained portably, as they are by default; others, and the plain loop, compute natively. On a shared machine, times vary by a third from hour to hour. Each table was measured in one run, except the rows marked as stored.
 
 ## Accuracy against training seconds
 
-Trained on the first 33,600 rows, validated on the other 8,400 (binomial error about .001 near .99), on the CPU with one thread, but for the original's way, which takes the threads that torch takes by itself. Seconds from the data in memory to the trained net or model; ours include a validation after each epoch, and the original's its own; the others have none. The last column says how often each was trained, with another seed each time, in turn with all others: {often}. `conv_best` and the ensemble are from `benchmarks/records.csv`, which `make records` makes, two runs at a time.
+Trained on the first 33,600 rows, validated on the other 8,400 (binomial error about .001 near .99), on the CPU with one thread, except the original's way, which uses torch's default number of threads. The seconds are those from the data in memory to the trained net or model; ours include a validation after each epoch, and the original's its own; the others have none. The last column has the number of trainings, with another seed each time, alternating with all others: {often}. `conv_best` and the ensemble are from `benchmarks/records.csv`, which `make records` makes, two runs at a time.
 
-Our recipes were chosen on these validation rows, so their accuracies are a little too good; the others' are written from their descriptions, in `benchmarks/peers.py`, and not tuned for these rows. PyTorch's example is stopped early, for time. The 0.76-second notebooks train on a GPU, on MNIST's 60,000 rows, and report .990. scikit-learn's `LogisticRegression` and `MLPClassifier` end at their default number of iterations, converged or not.
+Our recipes were tuned on these validation rows, so their accuracies are slightly optimistic; the others' were implemented from their descriptions, in `benchmarks/peers.py`, and not tuned for these rows. PyTorch's example is stopped early, for time. The 0.76-second notebooks train on a GPU, on MNIST's 60,000 rows, and report .990. scikit-learn's `LogisticRegression` and `MLPClassifier` stop at their default number of iterations, converged or not.
 
 {table.to_markdown(index=False, floatfmt=('', '', '.4f', '.1f', ''))}
 
@@ -224,7 +224,7 @@ Our recipes were chosen on these validation rows, so their accuracies are a litt
 
 ## Speed and memory
 
-The original notebook's way, done right, is `benchmarks/original.ipynb`: everything imported, `pandas.read_csv`, a list of tuples, ten epochs of the plain net. Medians of {ROUNDS} in turn, with another seed each time, after all that they import and read was read once; the CSVs were parsed before unless it says the first time. Memory is that of the process and its children at one time, looked at every 50 ms, where a page that several of them share counts once (PSS), in a run of its own. The last column is the ratio that was aimed at; {missed}.
+The original notebook's way, done right, is `benchmarks/original.ipynb`: everything imported, `pandas.read_csv`, a list of tuples, ten epochs of the plain net. Medians of {ROUNDS} in turn, with another seed each time, after everything that they import and read had been read once; the CSVs had been parsed before, except where the row says first. Memory is the peak of the process and its children together, sampled every 50 ms in a separate run; a page that several of them share counts once (PSS). The last column is the target ratio; {missed}.
 
 {ratios.astype(object).where(ratios.notna(), None).to_markdown(index=False, missingval='', floatfmt=('', '.3f', '', '.3f', '.2f', '.2f'))}
 

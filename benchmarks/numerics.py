@@ -49,7 +49,7 @@ def section():
     rows = table.drop(columns=['processor', 'commit']).astype(object)
     return f'''{TITLE}
 
-Seconds of training steps with one thread, validation left out, medians of {ROUNDS} in turn, each in a process of its own; by `python benchmarks/numerics.py` at commit {commit} ({processor}). {verdict}What portable costs depends on the processor: one that adds up 16 numbers in the time of 8 loses most where it convolves. `--numerics native` gets it back, for results that repeat on processors of one kind.
+Seconds of training steps with one thread, validation left out, medians of {ROUNDS} alternating, each in its own process; by `python benchmarks/numerics.py` at commit {commit} ({processor}). {verdict}The cost of portable runs depends on the processor: one that adds 16 numbers in the time of 8 loses most in convolutions. `--numerics native` avoids the cost; its results repeat on processors of one kind only.
 
 {rows.where(rows.notna(), None).to_markdown(index=False, missingval='', floatfmt=('', '', '.3f', '.3f', '.2f', '.2f'))}
 '''

@@ -112,18 +112,18 @@ def main():
     reckoned = pd.DataFrame(rows).set_index('model')
     text = f'''# Scale
 
-What many runs cost, here and elsewhere. `make bench` measures it and writes this page (`python benchmarks/scale.py` alone takes five minutes).
+The cost of many runs, here and elsewhere. `make bench` measures it and writes this page (`python benchmarks/scale.py` alone takes five minutes).
 Measured on {os.cpu_count()} cores ({processor_name()}), with the competition's data, Python {sys.version.split()[0]}.
 
 ## Measured: a run
 
-The seconds of each stage of a run of the linear model with one epoch, on one core, in a worker that has made a run before; medians of {RUNS - 1} runs.
+The seconds of each stage of a run of the linear model with one epoch, on one core, in a worker that has executed a run before; medians of {RUNS - 1} runs.
 
 {table.round(2).rename('seconds').rename_axis('stage').to_frame().to_markdown()}
 
-All but training and evaluation is what a run costs beyond its own work: **{beyond:.1f} s** (from {least:.1f} to {most:.1f}). Each notebook has a process of its own, in which nothing is left of the run before; on the CPU of a Linux machine it is forked from one that has imported torch and the like. Elsewhere, with CUDA and in a worker's first run it imports all itself, which takes some seconds more.
+Everything except training and evaluation is overhead: **{beyond:.1f} s** (from {least:.1f} to {most:.1f}). Each notebook has its own process, without any state of earlier runs. On the CPU of a Linux machine, this process is forked from one that has already imported torch and other libraries. On other systems, with CUDA, and in a worker's first run, it imports everything itself, which takes some seconds more.
 
-Eight runs of the linear model with five epochs take one worker {found[1]:.0f} s and two workers {found[2]:.0f} s (in workers that have made a run before): **{found[1] / found[2]:.2f} times** as fast.
+Eight runs of the linear model with five epochs take one worker {found[1]:.0f} s and two workers {found[2]:.0f} s (in workers that have executed a run before): **{found[1] / found[2]:.2f} times** as fast.
 
 ## Measured: what goes over the network
 
@@ -135,15 +135,15 @@ Eight runs of the linear model with five epochs take one worker {found[1]:.0f} s
 
 ## Measured: the scheduler
 
-1,000 empty jobs, one scheduler and two workers on this machine: {empty:,.0f} jobs a second. With answers as large as a run's folder, through the scheduler to the client: {full:,.0f} a second.
+1,000 empty jobs, one scheduler and two workers on this machine: {empty:,.0f} jobs a second. With results as large as a run's folder, sent through the scheduler to the client: {full:,.0f} a second.
 
-## Reckoned: 1,000 runs
+## Estimated: 1,000 runs
 
-From the figures above and the seconds of training and evaluation in `benchmarks/records.csv`, where two runs were made at a time, and not measured: a run's seconds times 1,000, divided by the cores. That each of 64 cores is as fast as each of two is an assumption; they may share memory and disk worse.
+Not measured, but computed from the figures above and the seconds of training and evaluation in `benchmarks/records.csv`, where two runs ran at a time: a run's seconds times 1,000, divided by the cores. That each of 64 cores is as fast as each of two is an assumption; they may share memory and disk worse.
 
 {reckoned.round(2).to_markdown()}
 
-The last column is what the scheduler and the client would have to take in from 64 cores: far less than the {full:,.0f} a second measured.
+The last column is the load of the scheduler and the client with 64 cores: far less than the {full:,.0f} a second measured.
 
 ## On a cluster
 
@@ -153,11 +153,11 @@ dask worker tcp://SCHEDULER:8786 --nthreads 1 --nworkers 8  # on each of the oth
 mnist_kaggle sweep --model conv --seed 0-99 --scheduler tcp://SCHEDULER:8786
 ```
 
-No disk need be shared. A worker must have this library in the same version, and the same Python, torch, fastai, numpy and scikit-learn, or it is refused before anything runs. What a worker makes is looked at again here: each file against the record, and the record against what was asked for.
+No shared disk is needed. A worker must have this library in the same version, and the same Python, torch, fastai, numpy and scikit-learn, or it is rejected before anything runs. The client checks each worker's results: each file against the record, and the record against the job.
 
-Give a worker as many threads as it shall carry out runs at a time (each run's notebook has a process of its own); give it a GPU of its own by `CUDA_VISIBLE_DEVICES`. A scheduler gives up on a run whose workers die by its own setting `distributed.scheduler.allowed-failures`; here a run is begun three times at most, whatever that is.
+A worker's number of threads is the number of runs that it executes at a time (each run's notebook has its own process). Assign it a GPU by `CUDA_VISIBLE_DEVICES`. A scheduler abandons a run whose workers die after `distributed.scheduler.allowed-failures` failures; independently of that, a run is started at most three times.
 
-**A dask cluster is trusted.** Tasks and answers are pickled: whoever reaches the scheduler or a worker can run anything there, and a worker can run anything here. The local workers listen on 127.0.0.1 and have no dashboard. A cluster of several machines needs a network that nobody else is in, or TLS: `tls://` addresses work, with the certificates in dask's own configuration (`distributed.comm.tls`).
+**A dask cluster is trusted.** Tasks and results are pickled: whoever reaches the scheduler or a worker can run anything there, and a worker can run anything here. The local workers listen on 127.0.0.1 and have no dashboard. A cluster of several machines needs a private network, or TLS: `tls://` addresses work, with the certificates in dask's own configuration (`distributed.comm.tls`).
 '''
     (HERE.parent/'docs/scale.md').write_text(text)
     return beyond, found

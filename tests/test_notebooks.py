@@ -43,9 +43,29 @@ def test_no_output_is_lost(path):
 def test_the_search_for_lost_outputs_finds(source, found): assert shows(source) == found
 
 
-@pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda path: path.stem)
+def prose(path):
+    "The text of a page: of a notebook, its markdown cells."
+    if path.suffix == '.md': return path.read_text(encoding='utf-8')
+    return '\n'.join(cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == 'markdown')
+
+
+def anchors(path):
+    "The headings of a page, as GitHub names them in links."
+    headings = re.findall(r'^#+ (.+)$', prose(path), flags=re.M)
+    return {re.sub(r'[^\w -]', '', heading.lower()).replace(' ', '-') for heading in headings}
+
+
+ROOT = Path(__file__).parents[1]
+PAGES = [*NOTEBOOKS, *ROOT.glob('*.md'), *(ROOT/'docs').glob('*.md')]
+
+
+@pytest.mark.parametrize('path', PAGES, ids=lambda path: path.stem)
 def test_links_lead_somewhere(path):
-    start = path.parents[1] if path.stem == 'index' else path.parent # the index is the README, one folder up
-    prose = '\n'.join(cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == 'markdown')
-    links = [link for link in re.findall(r'\]\(([^)#\s]+)\)', prose) if '://' not in link]
-    assert [link for link in links if not (start/link).exists()] == []
+    start = ROOT if path.stem == 'index' else path.parent # the index is the README, one folder up
+    links = [link.partition('#') for link in re.findall(r'\]\(([^)\s]+)\)', prose(path)) if '://' not in link]
+    assert [name for name, _, _ in links if not (start/name).exists()] == []
+    pages = [(start/name if name else path, anchor) for name, _, anchor in links if anchor]
+    assert [anchor for page, anchor in pages if anchor.lower() not in anchors(page)] == []
+
+
+def test_the_readme_is_short(): assert len((ROOT/'README.md').read_text(encoding='utf-8').splitlines()) < 200

@@ -35,8 +35,8 @@ def pytest_sessionfinish(session):
     if set(OUTCOMES) - {'passed'}: return print(f'\n{path} is not written: {dict(OUTCOMES)}')
     rows = [f'| {fault} | {n:,} | 0 | 0 |' for fault, n in sorted(COUNTS.items(), key=lambda item: item[0].lower())]
     total = f'| **all** | **{sum(COUNTS.values()):,}** | **0** | **0** |'
-    head = ['# Faults', '', 'What was done to runs and files, how often, and what came of it. `make test-faults` does it all again and writes this table; it is written',
-            'only where every one ended as it must: the same command, given again, comes to the same bytes as an undisturbed run, and nothing that is damaged or', 'half-written is taken for a result.', '',
+    head = ['# Faults', '', 'Faults injected into runs and files, and their results. `make test-faults` repeats all of them and writes this table, but',
+            'only if each ends correctly: the same command, repeated, gives the same bytes as an undisturbed run, and nothing damaged or', 'half-written is accepted as a result.', '',
             '| fault | tried | results lost | wrong results accepted |', '| --- | ---: | ---: | ---: |']
     Path(path).parent.mkdir(exist_ok=True)
     Path(path).write_text('\n'.join([*head, *rows, total]) + '\n')
