@@ -12,10 +12,10 @@ from torch import nn
 def conv_output_size(
     n: int, # pixels in a row
     kernel_size: int = 3,
-    stride: int = 1, # pixels from one place to the next
+    stride: int = 1, # pixels from one position to the next
     padding: int = 0 # pixels added on each side
-) -> int: # places in a row
-    "How many places a kernel has along one side of an image."
+) -> int: # positions in a row
+    "How many positions a kernel has along one side of an image."
     return (n + 2*padding - kernel_size) // stride + 1
 
 # %% ../../nbs/07_models.conv.ipynb #d201a2fd
@@ -23,9 +23,9 @@ def conv(
     n_in: int, # channels in
     n_out: int, # channels out
     norm: bool = False, # batch normalisation before the ReLU?
-    act: bool = True # a ReLU, and what goes before it?
+    act: bool = True # a ReLU, and the normalisation before it?
 ) -> nn.Sequential: # from [b, n_in, n, n] to [b, n_out, n/2, n/2], rounded up
-    "A 3×3 convolution of stride 2, with what follows it."
+    "A 3×3 convolution of stride 2, with normalisation and ReLU after it."
     layers = [nn.Conv2d(n_in, n_out, kernel_size=3, stride=2, padding=1, bias=not (norm and act))]
     if norm and act: layers.append(nn.BatchNorm2d(n_out))
     if act: layers.append(nn.ReLU())
@@ -33,9 +33,9 @@ def conv(
 
 # %% ../../nbs/07_models.conv.ipynb #06ebe7a6
 def conv_net(
-    outputs: int = 10, # numbers for an image
+    outputs: int = 10, # logits for each image
     norm: bool = False, # batch normalisation in all layers but the last?
-    side: int = 28 # pixels in a row of an image; above 32 there is one layer more
+    side: int = 28 # pixels in a row of an image; above 32 the net has one layer more
 ) -> nn.Sequential: # from float [b, 1, side, side] to [b, outputs]
     "Five stride-2 convolutions, 1–4–16–32–64–outputs."
     more = [conv(64, 64, norm)] if side > 32 else []

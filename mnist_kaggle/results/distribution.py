@@ -12,7 +12,7 @@ import numpy as np
 
 # %% ../../nbs/22_results.distribution.ipynb #ccf67e18
 def independence_p(
-    counts: np.ndarray # int [r, c], no row or column without any
+    counts: np.ndarray # int [r, c], no row or column of zeros
 ) -> float: # the probability of a difference as large by chance; 1 where there is one column
     "Pearson's chi-square test of independence."
     from scipy import special # which takes a while to load
@@ -22,28 +22,28 @@ def independence_p(
 
 # %% ../../nbs/22_results.distribution.ipynb #1c291877
 class DistributionError(ValueError):
-    "The classes predicted on the test rows are differently frequent than on the validation rows."
+    "The class distribution predicted on the test rows is not that on the validation rows."
 
 # %% ../../nbs/22_results.distribution.ipynb #699947c2
 class DistributionWarning(UserWarning):
-    "The class distributions differ more than they should by chance."
+    "The class distributions differ more than chance explains."
 
 # %% ../../nbs/22_results.distribution.ipynb #7ffc1012
-UNLIKELY, IMPOSSIBLE = 1e-3, 1e-6 # probabilities: honest runs fall below the first now and then, below the second never
+UNLIKELY, IMPOSSIBLE = 1e-3, 1e-6 # probabilities: honest runs rarely fall below the first, and practically never below the second
 
 def check_distribution(
     valid: np.ndarray, # int [k], codes predicted on the validation rows
     test: np.ndarray # int [m], codes that the same net predicted on the test rows
 ) -> float: # the probability of a difference as large by chance
-    "A `DistributionError` where the two can't come from the same kind of rows, a `DistributionWarning` where it is unlikely."
+    "A `DistributionError` if the two can't come from the same kind of rows, a `DistributionWarning` if it is unlikely."
     n = max(valid.max(), test.max()) + 1
     counts = np.array([np.bincount(valid, minlength=n), np.bincount(test, minlength=n)])
-    rare = counts.sum(axis=0) * counts.sum(axis=1).min() < counts.sum() # fewer than one is to be expected
+    rare = counts.sum(axis=0) * counts.sum(axis=1).min() < counts.sum() # an expected count below 1
     counts = np.column_stack([counts[:, ~rare], counts[:, rare].sum(axis=1)])
     counts = counts[:, counts.any(axis=0)]
     p = independence_p(counts)
     words = (f'the class distribution predicted on the test rows differs from that on the validation rows (chi-square, p = {p:.1e}). Are '
-        'the test rows read as the training rows are?')
+        'the test rows read like the training rows?')
     if p < IMPOSSIBLE: raise DistributionError(words)
     if p < UNLIKELY: warnings.warn(words, DistributionWarning, stacklevel=2)
     return p
