@@ -11,9 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import mean, median
 
+from tables import put_section
+
 HERE = Path(__file__).parent
 PROGRAM = Path(sys.executable).with_name('mnist_kaggle')
-REPORT = HERE.parent/'docs/bench.md'
 RECIPES = ('linear', 'two_layer', 'conv', 'conv_quick', 'conv_best')
 PRECISIONS = ('single', 'tf32', 'bfloat16')
 STEPS, WARM_UP, ROUNDS, REPEATS, SEEDS = 100, 10, 3, 5, 5
@@ -139,13 +140,10 @@ def table(results):
     return '\n'.join(lines) + '\n'
 
 
-def put_section(results):
-    "Put the table into docs/bench.md, in place of the same card's, or at its end."
+def section(results):
+    "The card's section of docs/bench.md, and its title."
     title = f'## On a GPU: {results["device"]}'
-    before, _, after = REPORT.read_text(encoding='utf-8').partition(title)
-    rest = after.partition('\n## ')[2]
-    text = f'{title}\n\nBy `python benchmarks/gpu.py` at commit {results["commit"]}.\n\n{table(results)}'
-    REPORT.write_text(before.rstrip('\n') + f'\n\n{text}' + (f'\n## {rest}' if rest else ''), encoding='utf-8')
+    return title, f'{title}\n\nBy `python benchmarks/gpu.py` at commit {results["commit"]}.\n\n{table(results)}'
 
 
 def main(device='cuda', out='runs/gpu'):
@@ -166,7 +164,7 @@ def main(device='cuda', out='runs/gpu'):
             (out/'gpu.json').write_text(json.dumps(results, indent=1) + '\n', encoding='utf-8') # what is there when the lease ends counts
             (out/'gpu.md').write_text(table(results), encoding='utf-8')
         print(f'  {part.__name__}: {time.perf_counter() - start:.0f} s', flush=True)
-    if device == 'cuda' and results['data'] == COMPETITION_SHA256: put_section(results)
+    if device == 'cuda' and results['data'] == COMPETITION_SHA256: put_section(*section(results))
 
 
 if __name__ == '__main__':

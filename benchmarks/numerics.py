@@ -9,13 +9,14 @@ from pathlib import Path
 from statistics import median
 
 import pandas as pd
+from tables import put_section
 
 from mnist_kaggle.data.files import FILES, read_file
 from mnist_kaggle.data.places import find_data
 from mnist_kaggle.training.device import processor_name
 
 HERE = Path(__file__).parent
-TABLE, REPORT = HERE/'numerics.csv', HERE.parent/'docs/bench.md'
+TABLE = HERE/'numerics.csv'
 TITLE = '## Portable and native'
 STEPS = {'linear': 100, 'two_layer': 100, 'conv': 100, 'conv_quick': 100, 'conv_best': 30}  # after ten others
 AIM = 1.15  # of the recipes with convolutions
@@ -55,13 +56,6 @@ Seconds of training steps with one thread, validation left out, medians of {ROUN
 '''
 
 
-def put_section():
-    "Put the section into docs/bench.md, in place of the one that is there, or at its end."
-    before, _, after = REPORT.read_text(encoding='utf-8').partition(TITLE)
-    rest = after.partition('\n## ')[2]
-    REPORT.write_text(before.rstrip('\n') + '\n\n' + section() + (f'\n## {rest}' if rest else ''), encoding='utf-8')
-
-
 def main(folder):
     pd.DataFrame(measure(folder)).to_csv(TABLE, index=False)
 
@@ -70,4 +64,4 @@ if __name__ == '__main__':
     source, folder = find_data(), Path(tempfile.mkdtemp())
     for name in FILES: (folder/name).write_bytes(read_file(source, name))
     main(folder)
-    put_section()
+    put_section(TITLE, section())
