@@ -829,6 +829,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'mnist_kaggle/runs/server.py'),
                                           'mnist_kaggle.runs.server.import_papermill': ( 'runs.server.html#import_papermill',
                                                                                          'mnist_kaggle/runs/server.py'),
+                                          'mnist_kaggle.runs.server.import_warm_modules': ( 'runs.server.html#import_warm_modules',
+                                                                                            'mnist_kaggle/runs/server.py'),
                                           'mnist_kaggle.runs.server.serve_kernels': ( 'runs.server.html#serve_kernels',
                                                                                       'mnist_kaggle/runs/server.py'),
                                           'mnist_kaggle.runs.server.warm_kernels': ( 'runs.server.html#warm_kernels',

@@ -61,11 +61,12 @@ def plan_runs(
 
 # %% ../../nbs/88_cli.runs.ipynb #ed5df8a5
 def start_importing(
-    job: Job # the first of a command
+    jobs: list[Job] # of a command, as drafted
 ) -> KernelServer|None: # that was started
     "Start the kernel server for runs that are certain to use the CPU."
+    job = jobs[0] # they share the device and the numerics
     if job.recipe.device == 'cpu' or job.recipe.device == 'auto' and not has_driver():
-        return warm_kernels(on_device(job, 'cpu', portable_problem()).recipe.numerics)
+        return warm_kernels(on_device(job, 'cpu', portable_problem()).recipe.numerics, once=len(jobs) == 1)
 
 # %% ../../nbs/88_cli.runs.ipynb #b219c913
 def say_fate(
@@ -112,7 +113,7 @@ def run(notebook, model, data, competition, out, split, time_limit, own, **chang
         with one_line():
             mine = read_notebook(notebook) if notebook else None
             given = {'competition': competition, **changes, **one_value(mine, own)}
-            server = start_importing(draft_runs(model, split, mine, **given)[0])
+            server = start_importing(draft_runs(model, split, mine, **given))
             from mnist_kaggle.runs.listing import compare
             from mnist_kaggle.runs.run import run_once
             jobs, source = plan_runs(model, data, split, mine, **given)

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['SECRETS', 'LIBC', 'IMPORTING', 'WARM_MODULES', 'SERVERS', 'end_with_parent', 'import_papermill', 'become_kernel',
-           'serve_kernels', 'ForkedKernel', 'KernelServer', 'warm_kernels', 'end_server', 'find_server']
+           'import_warm_modules', 'serve_kernels', 'ForkedKernel', 'KernelServer', 'warm_kernels', 'end_server',
+           'find_server']
 
 # %% ../../nbs/55_runs.server.ipynb #eff4861c
 import contextlib
@@ -80,21 +81,31 @@ def become_kernel(
     runpy.run_module(arguments[0], run_name='__main__', alter_sys=True)
 
 # %% ../../nbs/55_runs.server.ipynb #c9de3b14
-def serve_kernels() -> None:
-    """The kernel server: import, then fork a kernel for each line of JSON on stdin, and answer with its process id.
-    It ends with stdin, and its kernels with it."""
+def import_warm_modules() -> None:
+    "Import `WARM_MODULES`, and freeze what is there: the collector does not look through it again."
     # both are read while importing
     os.environ |= {'JPY_PARENT_PID': str(os.getpid()), 'MPLBACKEND': 'module://matplotlib_inline.backend_inline'}
     gc.disable()
     for name in WARM_MODULES: importlib.import_module(name)
-    gc.freeze() # what is there stays, and is not looked through again
+    gc.freeze()
     gc.enable()
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN) # nobody waits for what has ended
-    parent = os.getpid()
+
+# %% ../../nbs/55_runs.server.ipynb #f60da16b
+def serve_kernels(
+    runner: int|None = None # process id of a command that makes one run; None for any number of runs
+) -> None:
+    """The kernel server: import, then fork a kernel for each line of JSON on stdin, and print its process id.
+    It ends with stdin, and its kernels with it. For a `runner` it becomes the kernel itself, and ends with the runner."""
+    import_warm_modules()
+    if not runner: signal.signal(signal.SIGCHLD, signal.SIG_IGN) # nobody waits for what has ended
+    server = os.getpid()
     for line in sys.stdin:
+        if runner:
+            with contextlib.suppress(BrokenPipeError): print(server, flush=True)
+            return become_kernel(**json.loads(line), parent=runner)
         child = os.fork()
         with contextlib.suppress(ProcessLookupError): os.setpgid(child, child) # by both, so that it holds for either when they go on
-        if child == 0: return become_kernel(**json.loads(line), parent=parent)
+        if child == 0: return become_kernel(**json.loads(line), parent=server)
         try: print(child, flush=True)
         except BrokenPipeError: break # who asked has ended
     os._exit(0)
@@ -118,11 +129,12 @@ class ForkedKernel(psutil.Process):
 class KernelServer:
     "A process that forks kernels, seen from the process that started it."
     def __init__(self,
-        numerics: str = 'portable' # or 'native'; torch has read it when the first kernel is forked
+        numerics: str = 'portable', # or 'native'; torch has read it when the first kernel is forked
+        once: bool = False # for one kernel, which it becomes itself?
     ):
         environment = {name: value for name, value in numeric_environment(os.environ, numerics).items() if name not in SECRETS}
         self.lock = threading.Lock() # a worker may have several threads
-        program = 'from mnist_kaggle.runs.server import serve_kernels; serve_kernels()'
+        program = f'from mnist_kaggle.runs.server import serve_kernels; serve_kernels({os.getpid() if once else None})'
         self.process = subprocess.Popen([sys.executable, '-P', '-c', program], env=environment, stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, encoding='utf-8', start_new_session=True)
 
@@ -131,7 +143,7 @@ class KernelServer:
         return ForkedKernel(self.process.pid).poll() is None
 
     def fork(self, **request) -> ForkedKernel:
-        "Have a kernel forked, by the parameters of `become_kernel` but the last."
+        "Have a kernel made, by the parameters of `become_kernel` but the last."
         try:
             with self.lock:
                 print(json.dumps(request), file=self.process.stdin, flush=True)
@@ -142,13 +154,14 @@ class KernelServer:
 SERVERS = {} # of this process, by numerics
 
 def warm_kernels(
-    numerics: str = 'portable' # or 'native'
+    numerics: str = 'portable', # or 'native'
+    once: bool = False # for one run only?
 ) -> KernelServer|None: # that was started; None where there was one, or can't be one
     "Start a kernel server for the runs that this process will make on the CPU, unless it has one that lives."
     if sys.platform != 'linux': return None
     with IMPORTING:
         if numerics in SERVERS and SERVERS[numerics].lives(): return None
-        SERVERS[numerics] = KernelServer(numerics)
+        SERVERS[numerics] = KernelServer(numerics, once)
         return SERVERS[numerics]
 
 def end_server(
