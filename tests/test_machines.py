@@ -16,9 +16,11 @@ import psutil
 import pytest
 from running import execute
 
+from mnist_kaggle.cli.runs import draft_runs, start_importing
 from mnist_kaggle.data.writing import remove_unfinished
 from mnist_kaggle.runs.naming import modules
 from mnist_kaggle.runs.record import read_record
+from mnist_kaggle.runs.server import end_server
 
 PROGRAM = Path(sys.executable).with_name('mnist_kaggle')
 RUN = ('run', '--model', 'linear', '--epochs', '1', '--data', 'sample')
@@ -221,6 +223,15 @@ def test_a_command_ends_the_server_that_it_has_started(process, tmp_path, argume
     def is_marked(one):
         with contextlib.suppress(psutil.Error): return one.environ().get('MARK') == tmp_path.name
     assert [one for one in psutil.process_iter() if is_marked(one)] == []
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='kernels are forked on Linux only')
+@pytest.mark.parametrize('model, once', [('linear', True), ('all', False)])
+def test_one_run_has_one_process(model, once):
+    "A server that forks one kernel would hold in memory most of what the kernel holds."
+    server = start_importing(draft_runs(model, None, device='cpu'))
+    try: assert server.process.args[-1].endswith(f'serve_kernels({os.getpid() if once else None})')
+    finally: end_server(server)
 
 
 def test_help_fits(command, tmp_path):
