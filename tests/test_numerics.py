@@ -186,3 +186,9 @@ def test_verify_promises_no_more_than_it_can_keep(twice):
         assert status == 3 and 'should have given' not in words
     status, words = told(device={}) # the same processor, and nothing that explains it
     assert status == 1 and 'should have given' not in words
+
+
+def test_hashing_the_operators_loads_no_library_for_symbols():
+    "It would take longer than all the rest of a record, and 40 MB."
+    program = "import sys; from mnist_kaggle.training.operators import operator_hashes; operator_hashes(); print('sympy' in sys.modules)"
+    assert subprocess.run([sys.executable, '-W', 'ignore', '-c', program], capture_output=True, text=True, check=True).stdout == 'False\n'

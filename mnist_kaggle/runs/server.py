@@ -11,7 +11,7 @@ __all__ = ['SECRETS', 'LIBC', 'IMPORTING', 'WARM_MODULES', 'SERVERS', 'end_with_
 import contextlib
 import ctypes
 import gc
-import importlib
+import importlib.util
 import json
 import logging
 import os
@@ -57,7 +57,7 @@ def import_papermill() -> ModuleType:
 
 # %% ../../nbs/55_runs.server.ipynb #b63911f1
 WARM_MODULES = ('ipykernel.kernelapp', 'torch', 'safetensors.torch', 'pandas', 'sklearn.model_selection', 'scipy.ndimage',
-    'scipy.special', 'matplotlib.pyplot')
+    'scipy.special', 'matplotlib.pyplot', 'requests', 'plum', 'starlette.applications') # the last two only later versions of fastai load
 
 def become_kernel(
     arguments: list[str], # of a kernel's command, after `python -m`
@@ -86,7 +86,8 @@ def import_warm_modules() -> None:
     # both are read while importing
     os.environ |= {'JPY_PARENT_PID': str(os.getpid()), 'MPLBACKEND': 'module://matplotlib_inline.backend_inline'}
     gc.disable()
-    for name in WARM_MODULES: importlib.import_module(name)
+    for name in WARM_MODULES:
+        if importlib.util.find_spec(name.partition('.')[0]): importlib.import_module(name)
     gc.freeze()
     gc.enable()
 

@@ -30,7 +30,8 @@ def with_gradients(
     "A function's result, and the gradients that it propagates back for a fixed output gradient."
     leaves = [value.clone().requires_grad_() for value in inputs]
     result = function(*leaves)
-    return [result, *torch.autograd.grad(result, leaves, fixed(*result.shape))]
+    # of a sum with fixed weights, which are the output gradient: a gradient passed to `grad` would load a library for symbols
+    return [result, *torch.autograd.grad((result * fixed(*result.shape)).sum(), leaves)]
 
 # %% ../../nbs/43_training.operators.ipynb #57145ed3
 def normalise(
