@@ -54,7 +54,8 @@ def check_classes(
     if len(missing):
         raise DataError(f'{where}: split {split!r} leaves no row of class {competition.classes[missing[0]]!r} to train on. {advice}')
     if len(set(left_out)) == 1:
-        raise DataError(f'{where}: with split {split!r}, all rows to validate on are of class {competition.classes[left_out[0]]!r}. {advice}')
+        only = competition.classes[left_out[0]]
+        raise DataError(f'{where}: with split {split!r}, all rows to validate on are of class {only!r}. {advice}')
 
 # %% ../../nbs/01_data.split.ipynb #6479fc11
 class LeakError(DataError):
