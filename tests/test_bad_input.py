@@ -272,7 +272,7 @@ def test_last_line_without_its_end_is_fine(small):
 
 
 @pytest.mark.parametrize('changes, words', [
-    (dict(split='first90'), ['first90']), (dict(split='fold-0-of-5'), ['fold-0-of-5']), (dict(split='fold-1-of-99'), ['rarest digit']),
+    (dict(split='first90'), ['first90']), (dict(split='fold-0-of-5'), ['fold-0-of-5']), (dict(split='fold-1-of-99'), ['rarest class']),
     (dict(model='convnet'), ['convnet', 'conv_quick']), (dict(epochs=0), ['epochs']), (dict(lr=-1.0), ['lr']),
     (dict(seed=-1), ['seed']), (dict(seed=2**64), ['seed']), (dict(threads=10**6), ['threads']), (dict(loss='mse'), ['loss', 'there is no parameter']), (dict(augment='blur'), ['augment', 'blur', 'affine']),
     (dict(norm=True), ['norm', 'conv']), (dict(precision='half'), ['half', 'bfloat16']), (dict(precision='tf32', device='cpu'), ['tf32', 'CUDA', 'single']), (dict(label_smoothing=1.), ['label_smoothing', '1.0']), (dict(optimiser='muon'), ['muon', 'linear']),

@@ -111,8 +111,8 @@ def test_shapes_that_are_not_meant(preds, yb, loss, words):
 
 
 @pytest.mark.parametrize('order, words', [
-    (lambda loader, rows: rows, 'order of the file'), (lambda loader, rows: rows[::-1], 'same order in each epoch'),
-    (lambda loader, rows: torch.randperm(len(rows)).tolist(), 'does not repeat with the seed'),
+    (lambda loader, rows: rows, 'in file order'), (lambda loader, rows: rows[::-1], 'same order in each epoch'),
+    (lambda loader, rows: torch.randperm(len(rows)).tolist(), 'the same seed gives another order'),
     (lambda loader, rows: torch.randint(len(rows), (len(rows),), generator=loader.generator).tolist(), 'leaves rows out')])
 def test_a_wrong_order(sample, tmp_path, monkeypatch, order, words):
     monkeypatch.setattr(loaders.BatchLoader, 'shuffle_fn', order)
