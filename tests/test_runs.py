@@ -180,7 +180,7 @@ print(recipe.precision == 'bfloat16', torch.equal(get_logits(net, digits.test_im
 
 @pytest.mark.parametrize('parameters, words', [
     ({'epochs': '10'}, 'epochs must be of type int'), ({'model': 3}, 'model must be of type str'), ({'data': False}, 'data must be of type str'), ({'lr': 'fast'}, 'lr must be of type float'),
-    ({'epoch': 3}, 'there is no parameter epoch; there are .*epochs'), ({'split': 'some'}, "split 'some'"), ({'seed': 1.5}, 'seed must be of type int'), ({'norm': 'yes'}, 'norm must be of type bool')])
+    ({'epoch': 3}, 'the notebook has no parameter epoch; its parameters are .*epochs'), ({'split': 'some'}, "split 'some'"), ({'seed': 1.5}, 'seed must be of type int'), ({'norm': 'yes'}, 'norm must be of type bool')])
 def test_the_notebook_checks_its_parameters(tmp_path, parameters, words):
     with pytest.raises(RunError, match=words): execute({'data': 'sample', **parameters}, tmp_path/'run')
     assert [path.name for path in tmp_path.iterdir()] == ['run-failed.ipynb']

@@ -249,8 +249,8 @@ def good(n=500): return [f'{i},{(7*i + i//10) % 10}' for i in range(1, n + 1)]
 
 
 BAD = {
-    'header': (['id,label', *good()], "the header has 'id' as column 1, where 'ImageId' belongs"),
-    'no header': (good(), "the header has '1' as column 1"),
+    'header': (['id,label', *good()], "expected 'ImageId' as column 1 of the header, found 'id'"),
+    'no header': (good(), "expected 'ImageId' as column 1 of the header, found '1'"),
     'empty': ([], 'is empty'),
     'missing': (['ImageId,Label', *good()[:6], *good()[7:]], 'id 7 is missing; there are 499 rows instead of 500'),
     'cut short': (['ImageId,Label', *good()[:400]], 'id 401 is missing'),
@@ -386,7 +386,7 @@ def test_verify_passes_over_a_damaged_place(copy, capsys):
     zipped.write_bytes(content[:45] + bytes([content[45] ^ 255]) + content[46:])
     try: assert verify(copy)[0] == 0
     finally: zipped.unlink()
-    assert 'digit-recognizer.zip is passed over' in capsys.readouterr().out
+    assert 'digit-recognizer.zip is skipped' in capsys.readouterr().out
 
 
 def test_a_record_without_hashes(copy):
