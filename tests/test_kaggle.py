@@ -621,7 +621,7 @@ def test_reports(ask, run):
 
 
 def test_reports_of_nothing(ask, run):
-    assert 'is no complete run' in error_of(ask('report', 'nowhere'))
+    assert 'is not a complete run' in error_of(ask('report', 'nowhere'))
     assert 'There is no complete run in empty' in error_of(ask('report', '--out', 'empty'))
 
 

@@ -114,7 +114,7 @@ def test_all_rows_have_no_validation_figures(tmp_path):
     assert record['metrics']['valid_accuracy'] is record['metrics']['valid_loss'] is record['metrics']['baseline_accuracy'] is None
     assert load_file(tmp_path/'run/logits.safetensors')['valid'].shape == (0, 10)
     assert pd.read_csv(tmp_path/'run/history.csv').valid_loss.isna().all()
-    assert text_of(tmp_path/'run/pipeline.ipynb').count('All rows were trained on: there are no validation rows to say') == 3
+    assert text_of(tmp_path/'run/pipeline.ipynb').count('all rows were trained on, so none are left for validation') == 3
 
 
 def test_folds_and_a_folder_with_an_odd_name(tmp_path):

@@ -361,7 +361,7 @@ def test_verify_a_submission_that_was_changed(copy):
     submission.to_csv(copy/'submission.csv', index=False)
     reseal(copy, files=hash_results(copy))
     status, words = verify(copy)
-    assert status == 1 and 'submission.csv has' in words and 'by the stored logits it is' in words and '3 labels differ' in words
+    assert status == 1 and 'submission.csv has' in words and 'the stored logits give' in words and '3 labels differ' in words
 
 
 def test_verify_different_without_a_reason(copy):
@@ -391,7 +391,7 @@ def test_verify_passes_over_a_damaged_place(copy, capsys):
 
 def test_a_record_without_hashes(copy):
     reseal(copy, files={'submission.csv': 'ab'})
-    with pytest.raises(RecordError, match='does not hold the hashes'): read_record(copy)
+    with pytest.raises(RecordError, match='lacks the hashes'): read_record(copy)
     record = json.loads((copy/'run.json').read_text())
     (copy/'run.json').write_text(json.dumps({key: value for key, value in record.items() if key != 'sha256'}))
     with pytest.raises(RecordError, match='older version'): read_record(copy)
