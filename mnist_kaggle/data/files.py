@@ -96,7 +96,8 @@ def open_file(
     # the last: encrypted, or an unsupported compression
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, RuntimeError) as error:
         if not archive: raise
-        raise DataError(f'{source/name} is damaged, encrypted or compressed in an unsupported way ({error}). Download the zip again.') from None
+        raise DataError(f'{source/name} is damaged, encrypted or compressed in an unsupported way ({error}). '
+            'Download the zip again.') from None
 
 # %% ../../nbs/31_data.files.ipynb #cd982f7d
 def read_file(

@@ -150,7 +150,7 @@ def refuse_others(
             f"to use it, or attach {slug} (Add Input).")
 
 def find_data(
-    path: str|Path|None = None, # a folder, Kaggle's zip, or 'sample'; None searches; 'competition' searches without falling back to the sample
+    path: str|Path|None = None, # a folder, Kaggle's zip, or 'sample'; None searches; 'competition' searches, without the sample
     otherwise: Callable[[str], Path] = use_sample, # called with the competition's name if the data is not found
     competition: str|None = None # its name on Kaggle, which is searched for; None for digit-recognizer
 ) -> Path: # a folder or a zip that holds the three files

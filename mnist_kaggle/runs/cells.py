@@ -70,8 +70,8 @@ def default_parameters(
             name = ast.unparse(target)
             try: found[name] = plain_value(node.value)
             except ValueError:
-                raise NotebookError(f'{path}, {cell}: {name} = {ast.unparse(node.value)} is not a plain value. Parameters are numbers, texts, '
-                    'True, False, None, and lists of these; compute other values in the cells below.') from None
+                raise NotebookError(f'{path}, {cell}: {name} = {ast.unparse(node.value)} is not a plain value. Parameters are numbers, '
+                    'texts, True, False, None, and lists of these; compute other values in the cells below.') from None
     return found
 
 # %% ../../nbs/47_runs.cells.ipynb #975d42ac
