@@ -386,7 +386,7 @@ def test_verify_passes_over_a_damaged_place(copy, capsys):
     zipped.write_bytes(content[:45] + bytes([content[45] ^ 255]) + content[46:])
     try: assert verify(copy)[0] == 0
     finally: zipped.unlink()
-    assert 'digit-recognizer.zip is skipped' in capsys.readouterr().out
+    assert 'digit-recognizer.zip is passed over' in capsys.readouterr().out
 
 
 def test_a_record_without_hashes(copy):
