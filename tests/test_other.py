@@ -99,14 +99,14 @@ def swap(names): return [names[1], names[0], *names[2:]]
 
 BAD = { # of the letters: 1024 pixels and a word; a name and 1024 pixels; a name and a word
     'no square': ({'train.csv': lambda lines: [line[1:] for line in lines]}, 'train.csv', "'px2'", "'px1'"),
-    'a side too small': ({'train.csv': lambda lines: [line[:144] + line[-1:] for line in lines], 'test.csv': lambda lines: [line[:145] for line in lines]}, 'train.csv', '144 pixel columns', '16² to 64²'),
+    'a side too small': ({'train.csv': lambda lines: [line[:144] + line[-1:] for line in lines], 'test.csv': lambda lines: [line[:145] for line in lines]}, 'train.csv', '144 pixel columns', 'a side from 16 to 64'),
     '1023 pixels': ({'train.csv': lambda lines: [line[:1023] + line[-1:] for line in lines]}, 'train.csv', '1,023 pixel columns'),
     'pixels out of order': ({'train.csv': header(swap)}, 'train.csv', "expected 'px1' as column 1", "found 'px2'"),
     'a pixel twice': ({'train.csv': header(lambda names: [names[0], names[0], *names[2:]])}, 'train.csv', "'px1' 2 times"),
     'two prefixes': ({'train.csv': header(lambda names: [*names[:7], 'pixel8', *names[8:]])}, 'train.csv', "expected 'px8' as column 9", "found 'px9'"),
-    'numbers with zeros': ({'train.csv': header(lambda names: [f'px{i:04}' for i in range(1024)] + ['word'])}, 'train.csv', "'px0000'", "'px0' belongs"),
+    'numbers with zeros': ({'train.csv': header(lambda names: [f'px{i:04}' for i in range(1024)] + ['word'])}, 'train.csv', "'px0000'", "expected 'px0' as column 1"),
     'a header in quotes': ({'train.csv': header(lambda names: [f'"{name}"' for name in names])}, 'train.csv', 'in quotes'),
-    'rows and columns': ({'train.csv': header(lambda names: [f'{i // 32}x{i % 32}' for i in range(1024)] + ['word'])}, 'train.csv', 'one name and a number'),
+    'rows and columns': ({'train.csv': header(lambda names: [f'{i // 32}x{i % 32}' for i in range(1024)] + ['word'])}, 'train.csv', 'one prefix and a number'),
     'half of another prefix': ({'train.csv': header(lambda names: [name.replace('px', 'qx') if i < 400 else name for i, name in enumerate(names)])}, 'train.csv', "'px401'"),
     'no label': ({'train.csv': lambda lines: [line[:-1] for line in lines]}, 'train.csv', 'no column of labels'),
     'an id in train.csv': ({'train.csv': lambda lines: [[f'id{i}', *line] for i, line in enumerate(lines)]}, 'train.csv', "'id0', 'word'", 'besides its pixels'),
@@ -174,7 +174,7 @@ def test_labels_that_begin_with_0(bars):
 
 def test_ids_in_another_order_are_told(bars, capsys):
     read_data(bars)
-    assert 'id 100 is taken for its first row' in capsys.readouterr().out
+    assert 'its rows are numbered 100 to 199' in capsys.readouterr().out
 
 
 def near(small):
