@@ -146,7 +146,7 @@ def test_zip(small, tmp_path):
 def test_zip_cut_short(small, tmp_path, share):
     path = zip_of(small, tmp_path/'cut.zip')
     path.write_bytes(path.read_bytes()[:int(share * path.stat().st_size)])
-    refuse(path, 'cut.zip', 'not a whole zip')
+    refuse(path, 'cut.zip', 'not a complete zip')
 
 
 def test_zip_damaged_inside(small, tmp_path):
@@ -187,7 +187,7 @@ def test_what_is_there_instead_is_named(small, tmp_path):
         for folder in ('a', 'b'): archive.writestr(f'{folder}/train.csv', 'x')
     refuse(path, 'more than once', 'a/train.csv', 'b/train.csv')
     (tmp_path/'empty').mkdir()
-    refuse(tmp_path/'empty', 'there is nothing')
+    refuse(tmp_path/'empty', 'it contains nothing')
 
 
 @pytest.mark.parametrize('name', ['train.csv', 'sample_submission.csv'])
@@ -225,13 +225,13 @@ def test_zip_packed_in_another_way(small, tmp_path):
     for signature, offset in ((b'PK\x03\x04', 8), (b'PK\x01\x02', 10)): # each member's own header, and the list of contents
         for found in re.finditer(re.escape(signature), bytes(content)): content[found.start() + offset] = 99
     path.write_bytes(content)
-    refuse(path, 'other.zip', 'not packed as Kaggle does')
+    refuse(path, 'other.zip', 'compressed in an unsupported way')
 
 
 def test_file_that_is_no_zip(small):
     refuse(small/'train.csv', 'train.csv', 'name the folder')
     (small/'notes.txt').write_text('no zip')
-    refuse(small/'notes.txt', 'notes.txt', 'not a whole zip')
+    refuse(small/'notes.txt', 'notes.txt', 'not a complete zip')
 
 
 def test_the_fast_parser_and_the_one_that_names_the_place_agree():

@@ -48,7 +48,7 @@ def test_an_incomplete_place_is_passed_over_aloud(places, capsys, name):
     expected = places['old mount']
     if name == 'cache': shutil.rmtree(expected); expected = cache_folder()/'sample'
     assert find_data() == expected
-    assert f'{places[name]} is passed over: it lacks test.csv' in capsys.readouterr().out
+    assert f'{places[name]} is skipped: it lacks test.csv' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize('place', ['somebody/digit-recognizer', 'digit-recognizer/digit-recognizer', 'datasets/somebody/mnist/data', 'competitions/digit-recognizer/files'])
@@ -70,7 +70,7 @@ def test_of_several_the_competitions_own_bytes_come_first(places, small, tmp_pat
     shutil.copytree(small, tmp_path/'input/z/copy')
     (tmp_path/'input/loop').symlink_to(tmp_path/'input/loop')
     for name, digest in files.data_sha256(small).items(): monkeypatch.setitem(files.COMPETITION_SHA256, name, digest)
-    assert find_data() == tmp_path/'input/z/copy' and 'is taken from' in capsys.readouterr().out
+    assert find_data() == tmp_path/'input/z/copy' and 'Using the data in' in capsys.readouterr().out
 
 
 def test_the_sample_is_not_the_competition(places):
@@ -114,7 +114,7 @@ def test_a_damaged_cache_is_noticed_and_rebuilt(small, capsys, damage):
     whole = cached.read_bytes()
     cached.write_bytes(damage(whole))
     assert (read_data(small).images == expected.images).all()
-    assert 'is damaged and is made again' in capsys.readouterr().out
+    assert 'is damaged and will be written again' in capsys.readouterr().out
     assert cached.read_bytes() == whole
 
 

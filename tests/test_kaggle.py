@@ -514,7 +514,7 @@ def test_a_pushed_run_without_the_competition_is_an_error(ask, run, environment,
     assert ask(*PUSH, '--dry-run').returncode == 0
     empty = {**environment, 'HOME': str(tmp_path/'empty'), 'XDG_CACHE_HOME': str(tmp_path/'empty/cache'), 'KAGGLE_KERNEL_RUN_TYPE': 'Batch'}
     result = subprocess.run([PROGRAM.with_name('papermill'), tmp_path/'runs/push/notebook/pipeline.ipynb', '-', '--no-progress-bar'], cwd=tmp_path, env=empty, capture_output=True, text=True)
-    assert result.returncode != 0 and "The competition's files are not found. Attach the competition" in result.stderr and not (tmp_path/'run.json').exists()
+    assert result.returncode != 0 and "The competition's files were not found. Attach the competition" in result.stderr and not (tmp_path/'run.json').exists()
 
 
 def test_a_run_of_other_data_is_not_fetched(run):
@@ -621,7 +621,7 @@ def test_reports(ask, run):
 
 
 def test_reports_of_nothing(ask, run):
-    assert 'is no complete run' in error_of(ask('report', 'nowhere'))
+    assert 'is not a complete run' in error_of(ask('report', 'nowhere'))
     assert 'There is no complete run in empty' in error_of(ask('report', '--out', 'empty'))
 
 

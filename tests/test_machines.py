@@ -142,7 +142,7 @@ def test_nothing_can_be_locked(process, tmp_path, code, words):
     surroundings = injected(tmp_path, code)
     assert process('--help', cwd=tmp_path, **surroundings).returncode == 0
     result = process(*RUN, cwd=tmp_path, **surroundings)
-    assert result.returncode == 0 and result.stdout.count('Nothing can be locked here') == 1 and words in result.stdout, result.stderr
+    assert result.returncode == 0 and result.stdout.count('File locks are unavailable here') == 1 and words in result.stdout, result.stderr
     assert [path.name for path in (tmp_path/'runs').iterdir()] == [the_run(tmp_path/'runs').name]
 
 

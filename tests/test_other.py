@@ -99,17 +99,17 @@ def swap(names): return [names[1], names[0], *names[2:]]
 
 BAD = { # of the letters: 1024 pixels and a word; a name and 1024 pixels; a name and a word
     'no square': ({'train.csv': lambda lines: [line[1:] for line in lines]}, 'train.csv', "'px2'", "'px1'"),
-    'a side too small': ({'train.csv': lambda lines: [line[:144] + line[-1:] for line in lines], 'test.csv': lambda lines: [line[:145] for line in lines]}, 'train.csv', '144 pixel columns', '16² to 64²'),
+    'a side too small': ({'train.csv': lambda lines: [line[:144] + line[-1:] for line in lines], 'test.csv': lambda lines: [line[:145] for line in lines]}, 'train.csv', '144 pixel columns', 'a side from 16 to 64'),
     '1023 pixels': ({'train.csv': lambda lines: [line[:1023] + line[-1:] for line in lines]}, 'train.csv', '1,023 pixel columns'),
-    'pixels out of order': ({'train.csv': header(swap)}, 'train.csv', "'px2' as column 1", "'px1' belongs"),
+    'pixels out of order': ({'train.csv': header(swap)}, 'train.csv', "expected 'px1' as column 1", "found 'px2'"),
     'a pixel twice': ({'train.csv': header(lambda names: [names[0], names[0], *names[2:]])}, 'train.csv', "'px1' 2 times"),
-    'two prefixes': ({'train.csv': header(lambda names: [*names[:7], 'pixel8', *names[8:]])}, 'train.csv', "'px9' as column 9", "'px8' belongs"),
-    'numbers with zeros': ({'train.csv': header(lambda names: [f'px{i:04}' for i in range(1024)] + ['word'])}, 'train.csv', "'px0000'", "'px0' belongs"),
+    'two prefixes': ({'train.csv': header(lambda names: [*names[:7], 'pixel8', *names[8:]])}, 'train.csv', "expected 'px8' as column 9", "found 'px9'"),
+    'numbers with zeros': ({'train.csv': header(lambda names: [f'px{i:04}' for i in range(1024)] + ['word'])}, 'train.csv', "'px0000'", "expected 'px0' as column 1"),
     'a header in quotes': ({'train.csv': header(lambda names: [f'"{name}"' for name in names])}, 'train.csv', 'in quotes'),
-    'rows and columns': ({'train.csv': header(lambda names: [f'{i // 32}x{i % 32}' for i in range(1024)] + ['word'])}, 'train.csv', 'one name and a number'),
+    'rows and columns': ({'train.csv': header(lambda names: [f'{i // 32}x{i % 32}' for i in range(1024)] + ['word'])}, 'train.csv', 'one prefix and a number'),
     'half of another prefix': ({'train.csv': header(lambda names: [name.replace('px', 'qx') if i < 400 else name for i, name in enumerate(names)])}, 'train.csv', "'px401'"),
     'no label': ({'train.csv': lambda lines: [line[:-1] for line in lines]}, 'train.csv', 'no column of labels'),
-    'an id in train.csv': ({'train.csv': lambda lines: [[f'id{i}', *line] for i, line in enumerate(lines)]}, 'train.csv', "'id0', 'word'", 'beside its pixels'),
+    'an id in train.csv': ({'train.csv': lambda lines: [[f'id{i}', *line] for i, line in enumerate(lines)]}, 'train.csv', "'id0', 'word'", 'besides its pixels'),
     'an index column': ({'train.csv': lambda lines: [['' if i == 0 else str(i), *line] for i, line in enumerate(lines)]}, 'train.csv', 'index column'),
     'a label among the pixels': ({'train.csv': lambda lines: [[*line[:5], line[-1], *line[5:-1]] for line in lines]}, 'train.csv', "'word' among its pixels"),
     'other columns in test.csv': ({'test.csv': header(lambda names: [*names[:-1], 'px1025'])}, 'test.csv', "'px1025'", "'px1024'"),
@@ -120,7 +120,7 @@ BAD = { # of the letters: 1024 pixels and a word; a name and 1024 pixels; a name
     'a label with a blank': ({'train.csv': cell(4, -1, 'al pha')}, 'train.csv', 'line 5', 'column word', "'al pha'"),
     'a label that is blank': ({'train.csv': cell(4, -1, '')}, 'train.csv', 'line 5', 'column word', "''"),
     'a label with a point': ({'train.csv': cell(4, -1, '1.0')}, 'train.csv', 'line 5', 'column word', "'1.0'"),
-    'labels of two kinds': ({'train.csv': cell(4, -1, '7')}, 'train.csv', 'two kinds', "'7' in line 5"),
+    'labels of two kinds': ({'train.csv': cell(4, -1, '7')}, 'train.csv', 'mixes integers and words', "'7' in line 5"),
     'one class': ({'train.csv': lambda lines: [lines[0], *([*line[:-1], 'alpha'] for line in lines[1:])], 'sample_submission.csv': lambda lines: lines}, 'train.csv', "every label is 'alpha'"),
     'more than a hundred': ({'train.csv': lambda lines: [lines[0], *([*line[:-1], f'w{i % 101}'] for i, line in enumerate(lines[1:]))]}, 'train.csv', '101 classes'),
     'an id that is blank': ({'test.csv': cell(2, 0, '')}, 'test.csv', 'line 3', 'column name', "''"),
@@ -174,7 +174,7 @@ def test_labels_that_begin_with_0(bars):
 
 def test_ids_in_another_order_are_told(bars, capsys):
     read_data(bars)
-    assert 'id 100 is taken for its first row' in capsys.readouterr().out
+    assert 'its rows are numbered 100 to 199' in capsys.readouterr().out
 
 
 def near(small):
@@ -184,7 +184,7 @@ def near(small):
 
 
 def test_what_looks_like_digit_recognizer_and_is_not(small):
-    refuse(near(small), "'Id' as column 1", 'name it by --competition')
+    refuse(near(small), "as column 1 of the header, found 'Id'", 'name it by --competition')
     data = read_data(small, 'my-class')
     assert data.competition.id == 'Id' and data.competition.slug == 'my-class' and len(data.competition.classes) == 10
 
@@ -291,10 +291,10 @@ def test_a_net_is_told_what_it_should_give(alphabet):
 
 
 def test_files_that_contradict_the_name(alphabet, small, kannada):
-    refuse(alphabet, "has not digit-recognizer's files: train.csv has the columns px1, px2", competition='digit-recognizer')
+    refuse(alphabet, "does not contain digit-recognizer's files: train.csv has the columns px1, px2", competition='digit-recognizer')
     refuse(kannada, 'test.csv has the columns id, pixel0', competition='digit-recognizer')
     refuse(small, "digit-recognizer's files", 'kannada-mnist', competition='kannada-mnist')
-    refuse(alphabet, "'../x' is no competition's name", competition='../x')
+    refuse(alphabet, "'../x' is not a competition's name", competition='../x')
     assert read_data(alphabet, 'letters').competition.slug == 'letters'
 
 
@@ -326,7 +326,7 @@ def test_a_mounted_competition_is_named(mounted, small, tmp_path):
 
 def test_the_sample_stands_for_no_other_competition(tmp_path, monkeypatch):
     monkeypatch.setattr(searched, 'INPUT', tmp_path/'input')
-    with pytest.raises(DataError, match="kannada-mnist's files are not found.*mnist_kaggle data --competition kannada-mnist"): find_data(competition='kannada-mnist')
+    with pytest.raises(DataError, match="kannada-mnist's files were not found.*mnist_kaggle data --competition kannada-mnist"): find_data(competition='kannada-mnist')
 
 
 @pytest.mark.whole

@@ -67,18 +67,18 @@ def test_a_lost_tag_of_ones_own(tmp_path, lost):
 
 @pytest.mark.parametrize('cells, words', [
     ({'net': 'def make_net() return 1'}, "the cell under 'The net', line 1: expected ':'"),
-    ({'parameters': 'n = (2, 3)'}, 'n = \\(2, 3\\) is no plain value'),
-    ({'parameters': 'n = 2 * 3'}, "the cell under 'Parameters': n = 2 \\* 3 is no plain value"),
-    ({'parameters': 'files = "prior.npy"'}, 'where a list of paths belongs'),
+    ({'parameters': 'n = (2, 3)'}, 'n = \\(2, 3\\) is not a plain value'),
+    ({'parameters': 'n = 2 * 3'}, "the cell under 'Parameters': n = 2 \\* 3 is not a plain value"),
+    ({'parameters': 'files = "prior.npy"'}, 'files must be a list of paths'),
     ({'parameters': 'files = ["prior.npy"]'}, 'prior.npy is not a file'),
-    ({'parameters': 'files = ["/etc/hostname"]'}, 'leads out of the folder'),
+    ({'parameters': 'files = ["/etc/hostname"]'}, 'leads out of the notebook'),
     ({'parameters': 'files = ["run.json"]'}, 'run.json has the name of a file that a run writes itself')])
 def test_what_is_no_notebook_to_run(tmp_path, cells, words):
     (tmp_path/'run.json').write_text('{}')
     with pytest.raises(NotebookError, match=words): read_notebook(write_own(tmp_path, **cells))
 
 
-@pytest.mark.parametrize('name, words', [('conv', 'has the name of a recipe'), ('ensemble', 'has the name of something else'), ('my net', 'with no space')])
+@pytest.mark.parametrize('name, words', [('conv', 'has the name of a recipe'), ('ensemble', 'has a reserved name'), ('my net', 'Use only letters')])
 def test_names_that_can_not_be(tmp_path, name, words):
     with pytest.raises(NotebookError, match=words): read_notebook(write_own(tmp_path, name))
 
@@ -87,7 +87,7 @@ def test_what_is_no_notebook_at_all(tmp_path):
     with pytest.raises(NotebookError, match='mnist_kaggle new'): read_notebook(tmp_path/'mine.ipynb')
     for content in ('', '{}', '[]', 'print(1)'):
         (tmp_path/'mine.ipynb').write_text(content)
-        with pytest.raises(NotebookError, match='mine.ipynb is no notebook'): read_notebook(tmp_path/'mine.ipynb')
+        with pytest.raises(NotebookError, match='mine.ipynb is not a notebook'): read_notebook(tmp_path/'mine.ipynb')
 
 
 def big(path): path.write_text('#' * (MAX_MODULE + 1))
@@ -96,7 +96,7 @@ def broken(path): path.write_text('def f(:')
 
 
 @pytest.mark.parametrize('name, make, words', [
-    ('mine_too', big, 'a module may have 10,485,760'), ('mine_too', linked, 'leads out of the folder'), ('mine_too', broken, 'mine_too.py, line 1: invalid syntax'),
+    ('mine_too', big, 'a module may have at most 10,485,760'), ('mine_too', linked, 'leads out of the notebook'), ('mine_too', broken, 'mine_too.py, line 1: invalid syntax'),
     ('torch', Path.touch, 'the name of an installed package, torch'), ('json', Path.touch, 'the name of an installed package, json')])
 def test_modules_that_can_not_be_taken(tmp_path, name, make, words):
     make(tmp_path/f'{name}.py')
@@ -148,7 +148,7 @@ def test_new_does_not_overwrite(command, tmp_path):
     ({'net': 'def make_net(): return nn.Conv2d(3, 10, 3)'}, "to have 3 channels, but got 1 channels instead. It was raised in the cell under 'The net'."),
     ({'net': 'class Net(nn.Module): pass\ndef make_net(): return Net'}, "make_net returns the class Net. Return a net: Net(). It was raised in the cell under 'The net'."),
     ({'net': 'net = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))\ndef make_net(): return net'}, 'make_net returns the same net each time'),
-    ({'net': 'make_net = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))'}, 'make_net is no function. Make the net inside of one'),
+    ({'net': 'make_net = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))'}, 'make_net is not a function. Create the net in one'),
     ({'net': f'import bad_layers\n{SMALL}'}, "ImportError: no such layer. It was raised in the cell under 'The net'."),
     ({'augment': 'def augment_batch(xb): return xb[:, 0]'}, 'It must keep shape and type'),
     ({'loss': 'def loss_func(preds, yb): return ((preds.mean(1)[:, None] - yb)**2).mean()'}, 'does not compare each prediction with its own target'),
@@ -157,7 +157,7 @@ def test_new_does_not_overwrite(command, tmp_path):
     ({'loss': 'import subprocess; subprocess.Popen(["sleep", "997"], start_new_session=True)\nloss_func = None'}, "left a process running: sleep 997. End it in the cell that starts it, the cell under 'The loss'."),
     ({'loss': 'loss_func, folder = None, "elsewhere"\nrun_folder = folder'}, 'has written no run.json'),
     ({'net': f'open("prior.npy")\n{SMALL}'}, "No such file or directory: 'prior.npy'. A file that a cell reads must be named in the parameters"),
-    ({'net': f'open("PLACE/prior.npy")\n{SMALL}'}, "Name it in the parameters, files = ['prior.npy']")])
+    ({'net': f'open("PLACE/prior.npy")\n{SMALL}'}, "Add the file to the parameters, files = ['prior.npy']")])
 def test_what_goes_wrong_is_told_by_its_cell(tmp_path, cells, words):
     folder = tmp_path/'mine'
     folder.mkdir()
@@ -250,7 +250,7 @@ record['sha256'] = record_sha256(record)
 @pytest.mark.parametrize('metric, value', [('valid_accuracy', 0.9999), ('score_lower', 0.99), ('distribution_p', 0.5), ('valid_rows', 8400)])
 def test_a_record_that_says_more_than_the_logits(tmp_path, metric, value):
     path = change_last(write_own(tmp_path/'mine'), 'finish_run(run, learn)' + RESEAL.format(metric, value))
-    assert f'run.json says that {metric} is {value}, and by the stored logits it is' in failure(path, tmp_path/'out')
+    assert f'run.json says that {metric} is {value}, but the stored logits give' in failure(path, tmp_path/'out')
 
 
 def test_logits_that_are_not_the_nets(tmp_path):
@@ -265,7 +265,7 @@ def test_a_last_cell_that_changes_the_submission(tmp_path):
     change = '''submission.loc[3, 'Label'] = (submission.Label[3] + 1) % 10
 submission.to_csv(run.folder/'submission.csv', index=False)
 finish_run(run, learn)'''
-    assert 'for id 4, and by the stored logits it is' in failure(change_last(write_own(tmp_path/'mine'), change), tmp_path/'out')
+    assert 'for id 4, but the stored logits give' in failure(change_last(write_own(tmp_path/'mine'), change), tmp_path/'out')
 
 
 def test_training_rows_are_no_submission(tmp_path):

@@ -114,7 +114,7 @@ def test_all_rows_have_no_validation_figures(tmp_path):
     assert record['metrics']['valid_accuracy'] is record['metrics']['valid_loss'] is record['metrics']['baseline_accuracy'] is None
     assert load_file(tmp_path/'run/logits.safetensors')['valid'].shape == (0, 10)
     assert pd.read_csv(tmp_path/'run/history.csv').valid_loss.isna().all()
-    assert text_of(tmp_path/'run/pipeline.ipynb').count('All rows were trained on: there are no validation rows to say') == 3
+    assert text_of(tmp_path/'run/pipeline.ipynb').count('all rows were trained on, so none are left for validation') == 3
 
 
 def test_folds_and_a_folder_with_an_odd_name(tmp_path):
@@ -180,7 +180,7 @@ print(recipe.precision == 'bfloat16', torch.equal(get_logits(net, digits.test_im
 
 @pytest.mark.parametrize('parameters, words', [
     ({'epochs': '10'}, 'epochs must be of type int'), ({'model': 3}, 'model must be of type str'), ({'data': False}, 'data must be of type str'), ({'lr': 'fast'}, 'lr must be of type float'),
-    ({'epoch': 3}, 'there is no parameter epoch; there are .*epochs'), ({'split': 'some'}, "split 'some'"), ({'seed': 1.5}, 'seed must be of type int'), ({'norm': 'yes'}, 'norm must be of type bool')])
+    ({'epoch': 3}, 'the notebook has no parameter epoch; its parameters are .*epochs'), ({'split': 'some'}, "split 'some'"), ({'seed': 1.5}, 'seed must be of type int'), ({'norm': 'yes'}, 'norm must be of type bool')])
 def test_the_notebook_checks_its_parameters(tmp_path, parameters, words):
     with pytest.raises(RunError, match=words): execute({'data': 'sample', **parameters}, tmp_path/'run')
     assert [path.name for path in tmp_path.iterdir()] == ['run-failed.ipynb']

@@ -140,7 +140,7 @@ def test_a_table_names_notebooks(ask, small, tmp_path):
     models = {record['model']: record for record in runs_in(tmp_path/'runs').values()}
     assert set(models) == {'mine', 'linear'} and models['mine']['own']['parameters']['dropout'] == 0.3 and models['mine']['parameters']['seed'] == 1
     for text, words in (('notebook,dropout\nnets/mine.ipynb,much\n', 'row 1: dropout must be a number'), ('notebook,depth\nnets/mine.ipynb,2\n', "row 1: mine.ipynb has no parameter 'depth'"),
-                        ('notebook,dropout\n,0.2\n', "row 1: 'dropout' is a parameter of no model"), ('notebook\nmine.ipynb\n', 'row 1: .*mine.ipynb is not there')):
+                        ('notebook,dropout\n,0.2\n', "row 1: 'dropout' is a parameter of no model"), ('notebook\nmine.ipynb\n', 'row 1: .*mine.ipynb does not exist')):
         (tmp_path/'trials.csv').write_text(text)
         result = ask('sweep', 'trials.csv', '--data', small)
         assert result.returncode == 1 and words.split('.*')[-1] in result.stderr, result.stderr

@@ -249,8 +249,8 @@ def good(n=500): return [f'{i},{(7*i + i//10) % 10}' for i in range(1, n + 1)]
 
 
 BAD = {
-    'header': (['id,label', *good()], "the header has 'id' as column 1, where 'ImageId' belongs"),
-    'no header': (good(), "the header has '1' as column 1"),
+    'header': (['id,label', *good()], "expected 'ImageId' as column 1 of the header, found 'id'"),
+    'no header': (good(), "expected 'ImageId' as column 1 of the header, found '1'"),
     'empty': ([], 'is empty'),
     'missing': (['ImageId,Label', *good()[:6], *good()[7:]], 'id 7 is missing; there are 499 rows instead of 500'),
     'cut short': (['ImageId,Label', *good()[:400]], 'id 401 is missing'),
@@ -361,7 +361,7 @@ def test_verify_a_submission_that_was_changed(copy):
     submission.to_csv(copy/'submission.csv', index=False)
     reseal(copy, files=hash_results(copy))
     status, words = verify(copy)
-    assert status == 1 and 'submission.csv has' in words and 'by the stored logits it is' in words and '3 labels differ' in words
+    assert status == 1 and 'submission.csv has' in words and 'the stored logits give' in words and '3 labels differ' in words
 
 
 def test_verify_different_without_a_reason(copy):
@@ -391,7 +391,7 @@ def test_verify_passes_over_a_damaged_place(copy, capsys):
 
 def test_a_record_without_hashes(copy):
     reseal(copy, files={'submission.csv': 'ab'})
-    with pytest.raises(RecordError, match='does not hold the hashes'): read_record(copy)
+    with pytest.raises(RecordError, match='lacks the hashes'): read_record(copy)
     record = json.loads((copy/'run.json').read_text())
     (copy/'run.json').write_text(json.dumps({key: value for key, value in record.items() if key != 'sha256'}))
     with pytest.raises(RecordError, match='older version'): read_record(copy)

@@ -27,35 +27,35 @@ Made = TypeVar('Made')
 
 def make_in_cache(
     name: str, # of a file or folder there
-    make: Callable[[Path], Made] # makes it at a path; what is there and whole stays
-) -> Made: # what `make` gives
-    "Have something made in the cache, or in a temporary folder where the cache can't be used, which is said."
+    make: Callable[[Path], Made] # makes it at a path, unless it is complete there already
+) -> Made: # the result of `make`
+    "Make something in the cache; if the cache can't be used, print why and use a temporary folder."
     try: return make(cache_folder()/name)
     except OSError as error:
         spare = temporary_home()/'cache'
-        say_once(f"The cache {cache_folder()} can't be used ({error.strerror or error}): {spare} is, in its place.")
+        say_once(f"The cache {cache_folder()} can't be used ({error.strerror or error}): using {spare} instead.")
         return make(spare/name)
 
 # %% ../../nbs/34_data.cache.ipynb #2b934c5f
 def load_rows(
     path: Path, # a file in the cache
-    columns: int # how many values a row has
-) -> np.ndarray|None: # uint8 [n, columns]; None where there is no whole file that can be read
-    "Load rows that `save_rows` kept, after comparing their hash."
+    columns: int # values per row
+) -> np.ndarray|None: # uint8 [n, columns]; None if the file is missing, unreadable or damaged
+    "Load rows that `save_rows` stored, if their hash is right."
     try: stored = np.fromfile(path, np.uint8)
     except FileNotFoundError: return None
     except OSError as error:
-        print(f"{path} can't be read ({error.strerror}) and is passed over.")
+        print(f"{path} can't be read ({error.strerror}) and is ignored.")
         return None
     digest, values = stored[:32], stored[32:]
     if sha256(values).digest() == digest.tobytes() and len(values) % columns == 0: return values.reshape(-1, columns)
-    print(f'{path} is damaged and is made again.')
+    print(f'{path} is damaged and will be written again.')
 
 # %% ../../nbs/34_data.cache.ipynb #75e65c98
 def save_rows(
     path: Path, # a file in the cache
     rows: np.ndarray # uint8 [n, columns]
 ) -> None:
-    "Keep parsed rows behind their hash. Where the cache can't be written, say so: it only saves time."
+    "Store parsed rows after their hash. If the cache can't be written, a line says so: it only saves time."
     try: write_file(path, sha256(rows).digest() + rows.tobytes())
-    except OSError as error: print(f'The parsed rows are not kept: {error}')
+    except OSError as error: print(f'The parsed rows are not cached: {error}')

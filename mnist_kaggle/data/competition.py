@@ -19,25 +19,25 @@ MIN_SIDE, MAX_SIDE, MAX_CLASSES = 16, 64, 100
 
 @dataclass(frozen=True)
 class Competition:
-    "The form of a competition's files; a `DataError` where it is one that nothing here is made for."
+    "The form of a competition's files; a `DataError` if it is not supported."
     side: int # pixels in a row of an image, and rows
     classes: tuple[int|str, ...] # sorted, as train.csv has them
-    slug: str|None = None # what Kaggle calls it; None where nobody has said
+    slug: str|None = None # its name on Kaggle; None if unknown
     label: str = 'label' # column of train.csv
-    pixel: str = 'pixel' # what the names of the pixel columns begin with
-    first: int = 0 # the number of the first of them
+    pixel: str = 'pixel' # prefix of the pixel columns' names
+    first: int = 0 # number of the first pixel column
     test_id: str|None = None # column of ids in test.csv
     id: str = 'id' # first column of the sample submission
     answer: str = 'label' # its second
-    sha256: dict[str, str]|None = field(default=None, compare=False, repr=False) # of Kaggle's own files, where known
+    sha256: dict[str, str]|None = field(default=None, compare=False, repr=False) # of Kaggle's own files, if known
 
     def __post_init__(self):
         n = len(self.classes)
         if not MIN_SIDE <= self.side <= MAX_SIDE:
-            raise DataError(f'images have {self.side}×{self.side} pixels, and their side must be from {MIN_SIDE} to {MAX_SIDE}.')
-        if n == 1: raise DataError(f'every label is {self.classes[0]!r}: there is nothing to tell apart.')
+            raise DataError(f'the images have {self.side}×{self.side} pixels, but their side must be from {MIN_SIDE} to {MAX_SIDE}.')
+        if n == 1: raise DataError(f'every label is {self.classes[0]!r}: at least two classes are needed.')
         if not 2 <= n <= MAX_CLASSES:
-            raise DataError(f'there are {n:,} classes, and there must be 2 to {MAX_CLASSES}. Is {self.label!r} the column of labels?')
+            raise DataError(f'{n:,} classes were found, but 2 to {MAX_CLASSES} are supported. Is {self.label!r} the column of labels?')
 
     @property
     def size(self) -> int: return self.side**2
@@ -62,7 +62,7 @@ def class_names(
 ) -> np.ndarray: # of the same shape, int64 or text
     "The classes as the files write them."
     codes = np.asarray(codes)
-    if codes.size and codes.min() < 0: raise ValueError(f'{codes.min()} is no code: they go from 0 to {len(competition.classes) - 1}.')
+    if codes.size and codes.min() < 0: raise ValueError(f'{codes.min()} is not a code: codes go from 0 to {len(competition.classes) - 1}.')
     return np.asarray(competition.classes)[codes]
 
 # %% ../../nbs/32_data.competition.ipynb #04471f6c
@@ -93,6 +93,6 @@ def recorded_competition(
 def check_slug(
     slug: str|None # None for none
 ) -> str|None: # the same
-    "A `DataError` unless it may be a competition's name on Kaggle."
+    "A `DataError` unless it can be a competition's name on Kaggle."
     if slug is None or re.fullmatch('[A-Za-z0-9][A-Za-z0-9-]*', slug): return slug
-    raise DataError(f"{slug!r} is no competition's name on Kaggle: it is the end of its page's address, as digit-recognizer.")
+    raise DataError(f"{slug!r} is not a competition's name on Kaggle: use the last part of its page's address, such as digit-recognizer.")

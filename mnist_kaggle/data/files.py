@@ -26,13 +26,13 @@ class DataError(ValueError):
 def open_zip(
     path: Path # the zip
 ) -> zipfile.ZipFile:
-    "Open a zip; a `DataError` where it is cut short, or has a member that points outside its folder."
+    "Open a zip; a `DataError` if it is truncated, or if a path in it points outside its folder."
     try: archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, NotImplementedError) as error: # the second: of a version that is still to come
-        raise DataError(f'{path} is not a whole zip ({error}). Download it again.') from None
+    except (zipfile.BadZipFile, NotImplementedError) as error: # the second: an unknown version of the format
+        raise DataError(f'{path} is not a complete zip ({error}). Download it again.') from None
     for name in archive.namelist():
         if Path(name).is_absolute() or re.match(r'[A-Za-z]:|[\\/]', name) or '..' in re.split(r'[\\/]', name):
-            raise DataError(f"{path} has a member that points outside: {name!r}. This is not Kaggle's zip; don't unpack it.")
+            raise DataError(f"{path} contains a path that points outside: {name!r}. This is not Kaggle's zip; don't unpack it.")
     return archive
 
 # %% ../../nbs/31_data.files.ipynb #74c2ed2e
@@ -54,7 +54,7 @@ def find_file(
     names = list_files(source)
     if name in names: return name
     found = [other for other in names if PurePath(other).name.lower() == name]
-    if len(found) > 1: raise DataError(f'{source} has {name} more than once: {", ".join(found)}. Keep one of them.')
+    if len(found) > 1: raise DataError(f'{source} contains {name} more than once: {", ".join(found)}. Keep one of them.')
     return found[0] if found else None
 
 # %% ../../nbs/31_data.files.ipynb #98d59172
@@ -67,14 +67,14 @@ def missing_files(
 # %% ../../nbs/31_data.files.ipynb #474ac196
 def describe_lack(
     source: str|Path # a folder or a zip
-) -> str: # '' where it lacks nothing
-    "What of the competition's files a folder or a zip lacks, and what it has instead."
+) -> str: # '' if it lacks nothing
+    "Which of the competition's files a folder or a zip lacks, and what it contains instead."
     missing, names = missing_files(source), list_files(source)
     if not missing: return ''
     there = ', '.join(names[:6]) + (f' and {len(names) - 6} more' if len(names) > 6 else '') or 'nothing'
-    unpack = ' Unpack what is packed once more.' if any(name.lower().endswith(('.gz', '.zip', '.bz2', '.7z', '.xz'))
+    unpack = ' Unpack the compressed files in it.' if any(name.lower().endswith(('.gz', '.zip', '.bz2', '.7z', '.xz'))
         for name in names) else ''
-    return f"lacks {' and '.join(missing)}; there is {there}.{unpack}"
+    return f"lacks {' and '.join(missing)}; it contains {there}.{unpack}"
 
 # %% ../../nbs/31_data.files.ipynb #397ba083
 MAX_BYTES = 2**29 # of one file, unpacked
@@ -84,19 +84,20 @@ def open_file(
     source: str|Path, # a folder or a zip
     name: str # one of `FILES`, or another name of a file in a folder
 ) -> Iterator[BinaryIO]:
-    """Open one of the competition's files for reading its bytes; a `DataError` where it is missing or far too large,
-    or a zip is damaged inside."""
+    """Open one of the competition's files for reading its bytes; a `DataError` if it is missing or far too large,
+    or if the zip is damaged."""
     source, called = Path(source), find_file(source, name)
     if not called: raise DataError(f'{source} lacks {name}.')
     archive = open_zip(source) if source.is_file() else None
     size = archive.getinfo(called).file_size if archive else (source/called).stat().st_size
-    if size > MAX_BYTES: raise DataError(f'{source/name} has {size:,} bytes, and none of the competition\'s files has {MAX_BYTES:,}.')
+    if size > MAX_BYTES: raise DataError(f'{source/name} has {size:,} bytes; a file of the competition has at most {MAX_BYTES:,}.')
     try:
         with archive.open(called) if archive else (source/called).open('rb') as file: yield file
-    # the last: encrypted, or packed in another way
+    # the last: encrypted, or an unsupported compression
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, RuntimeError) as error:
         if not archive: raise
-        raise DataError(f'{source/name} is damaged, or not packed as Kaggle does ({error}). Download the zip again.') from None
+        raise DataError(f'{source/name} is damaged, encrypted or compressed in an unsupported way ({error}). '
+            'Download the zip again.') from None
 
 # %% ../../nbs/31_data.files.ipynb #cd982f7d
 def read_file(

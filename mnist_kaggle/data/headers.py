@@ -43,45 +43,44 @@ def nearly_digits(
 # %% ../../nbs/37_data.headers.ipynb #68cab6c2
 def are_digits(
     source: str|Path, # a folder or a zip
-    slug: str|None = None # of the competition that it should be; None where the files decide
+    slug: str|None = None # name of the expected competition; None lets the files decide
 ) -> bool:
-    "Whether files are to be read as Digit Recognizer's; a `DataError` where the headers and the name contradict each other."
+    "Whether to read the files as Digit Recognizer's; a `DataError` if the headers contradict the name."
     headers = {name: read_header(source, name) for name in FILES}
     if slug is None: return nearly_digits(headers)
     if slug == DIGIT_RECOGNIZER.slug:
         if nearly_digits(headers): return True
         name = next(name for name in FILES if headers[name] != HEADERS[name] and headers[name] != [''])
-        raise DataError(f"{source} has not {slug}'s files: {name} has the columns {', '.join(headers[name][:3])[:60]}…")
-    if headers == HEADERS: raise DataError(f"{source} has {DIGIT_RECOGNIZER.slug}'s files by their headers, and not those of {slug}.")
+        raise DataError(f"{source} does not contain {slug}'s files: {name} has the columns {', '.join(headers[name][:3])[:60]}…")
+    if headers == HEADERS: raise DataError(f"{source} contains {DIGIT_RECOGNIZER.slug}'s files, judging by their headers, not {slug}'s.")
     return False
 
 # %% ../../nbs/37_data.headers.ipynb #a4ef7302
 def pixel_prefix(
     columns: list[str], # a header
-    where: str # how messages call the file
+    where: str # the file's name in messages
 ) -> str:
-    "What the names of the pixel columns begin with."
+    "The prefix of the pixel columns' names."
     found = Counter(re.fullmatch(r'(.*?)\d+', column)[1] for column in columns if re.fullmatch(r'.*?\d+', column))
-    if not found: raise DataError(f'{where} has no pixel columns, as pixel0, pixel1: the header begins with {columns[0][:40]!r}.')
+    if not found: raise DataError(f'{where} has no pixel columns such as pixel0, pixel1: the header begins with {columns[0][:40]!r}.')
     return found.most_common(1)[0][0]
 
 # %% ../../nbs/37_data.headers.ipynb #1b62839d
 def check_side(
     n: int, # pixel columns
-    where: str # how messages call the file
+    where: str # the file's name in messages
 ) -> int: # the side of an image
-    "A `DataError` unless so many pixels are a square that nets here are made for."
+    "A `DataError` unless this number of pixels is a square of a supported size."
     side = round(n**0.5)
     if side**2 == n and MIN_SIDE <= side <= MAX_SIDE: return side
-    raise DataError(f'{where} has {n:,} pixel columns, where {MIN_SIDE}² to {MAX_SIDE}² belong: images are '
-        'square.')
+    raise DataError(f'{where} has {n:,} pixel columns: images must be square, with a side from {MIN_SIDE} to {MAX_SIDE}.')
 
 # %% ../../nbs/37_data.headers.ipynb #3d93dae6
 def check_names(
     columns: list[str], # a header
-    where: str # how messages call the file
+    where: str # the file's name in messages
 ) -> None:
-    "A `DataError` for an empty header, another encoding, an index column, quotes, or a name that is there twice."
+    "A `DataError` for an empty header, another encoding, an index column, quotes, or a duplicate name."
     if columns == ['']: raise DataError(f'{where} is empty.')
     if strange := [column for column in columns if '\N{REPLACEMENT CHARACTER}' in column]:
         raise DataError(f'{where}: the column {strange[0][:40]!r} is not UTF-8. Save the file as UTF-8.')
@@ -92,29 +91,29 @@ def check_names(
 
 def check_numbers(
     columns: list[str], # a header
-    pixels: list[str], # those of it that are a prefix and a number
+    pixels: list[str], # those that consist of the prefix and a number
     prefix: str,
-    where: str # how messages call the file
+    where: str # the file's name in messages
 ) -> int: # the first number, 0 or 1
-    "A `DataError` unless the pixel columns are numbered one after the other."
+    "A `DataError` unless the pixel columns are numbered consecutively."
     first = int(all(int(column.removeprefix(prefix)) for column in pixels))
     for i, column in enumerate(pixels, start=first):
         if column == f'{prefix}{i}': continue
-        raise DataError(f'{where}: the header has {column[:40]!r} as column {columns.index(column) + 1}, where {f"{prefix}{i}"!r} belongs.')
+        raise DataError(f'{where}: expected {f"{prefix}{i}"!r} as column {columns.index(column) + 1} of the header, '
+            f'found {column[:40]!r}.')
     return first
 
 # %% ../../nbs/37_data.headers.ipynb #432a5416
 def column_beside(
     columns: list[str], # a header
-    pixels: list[str], # those of it that are pixels
-    where: str # how messages call the file
-) -> str|None: # None where there is none
-    "The one column beside the pixels, first or last; a `DataError` where there are others."
+    pixels: list[str], # those that are pixels
+    where: str # the file's name in messages
+) -> str|None: # None if there is none
+    "The one column besides the pixels, first or last; a `DataError` if there are more."
     if not (others := [column for column in columns if column not in set(pixels)]): return None
     if len(others) > 1:
-        raise DataError(f'{where} has the columns {", ".join(map(repr, others[:3]))} beside its pixels {pixels[0]} to {pixels[-1]}, where '
-            'one '
-            'belongs. Pixel columns are one name and a number, as pixel0, pixel1, pixel2.')
+        raise DataError(f'{where} has the columns {", ".join(map(repr, others[:3]))} besides its pixels {pixels[0]} to {pixels[-1]}, '
+            'but only one is allowed. Pixel columns are named by one prefix and a number, such as pixel0, pixel1, pixel2.')
     if others[0] not in (columns[0], columns[-1]): raise DataError(f'{where} has the column {others[0]!r} among its pixels: put it first.')
     return others[0]
 
@@ -122,7 +121,7 @@ def column_beside(
 def read_columns(
     source: str|Path # a folder or a zip
 ) -> dict[str, object]: # fields of `Competition`
-    "What the headers of three files say of a competition that is not Digit Recognizer."
+    "The form of a competition other than Digit Recognizer, read from the headers of its three files."
     train, test, answers = (read_header(source, name) for name in FILES)
     where = {name: str(Path(source)/name) for name in FILES}
     for columns, place in zip((train, test, answers), where.values()): check_names(columns, place)
@@ -131,10 +130,10 @@ def read_columns(
     first = check_numbers(train, pixels, prefix, where['train.csv'])
     label = column_beside(train, pixels, where['train.csv'])
     side = check_side(len(pixels), where['train.csv'])
-    if label is None: raise DataError(f'{where["train.csv"]} has no column of labels beside its pixels.')
+    if label is None: raise DataError(f'{where["train.csv"]} has no column of labels besides its pixels.')
     check_test_columns(test, pixels, label, where['test.csv'])
     if len(answers) != 2:
-        raise DataError(f'{where["sample_submission.csv"]} has {len(answers)} columns, where two belong: one of ids, one of labels.')
+        raise DataError(f'{where["sample_submission.csv"]} has {len(answers)} columns instead of two: one of ids, one of labels.')
     return {'side': side, 'label': label, 'pixel': prefix, 'first': first, 'test_id': column_beside(test, pixels, where['test.csv']),
             'id': answers[0], 'answer': answers[1]}
 
@@ -142,10 +141,10 @@ def check_test_columns(
     columns: list[str], # the header of test.csv
     pixels: list[str], # columns of train.csv
     label: str, # so too
-    where: str # how messages call the file
+    where: str # the file's name in messages
 ) -> None:
     "A `DataError` unless a test file has the pixel columns of the training file, and no labels."
-    if label in columns: raise DataError(f'{where} has a label column, {label!r}, and a test file has none: is it train.csv?')
+    if label in columns: raise DataError(f'{where} has a label column, {label!r}, but a test file must not have one. Is it train.csv?')
     found = columns[1:] if columns[0] not in pixels else columns[:-1] if columns[-1] not in pixels else columns # without ids
     place = next((i for i, (one, other) in enumerate(zip(found, pixels)) if one != other), min(len(found), len(pixels)))
     if found != pixels:

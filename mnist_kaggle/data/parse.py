@@ -30,40 +30,40 @@ def to_csv(
 # %% ../../nbs/33_data.parse.ipynb #886d7536
 def check_no_index(
     columns: list[str], # a header
-    where: str # how messages call the file
+    where: str # the file's name in messages
 ) -> None:
-    "A `DataError` where the first column is pandas' index."
+    "A `DataError` if the first column is pandas' index."
     if columns[0] in ('', '""', 'Unnamed: 0'):
-        raise DataError(f'{where} has an index column, as pandas writes it: write the file by `to_csv(path, index=False)`.')
+        raise DataError(f'{where} has an index column, which pandas adds by default: write the file with `to_csv(path, index=False)`.')
 
 # %% ../../nbs/33_data.parse.ipynb #3af41f97
 def check_header(
     line: str, # the first line of the file
     name: str, # which file it should be: 'train.csv', 'test.csv' or 'sample_submission.csv'
-    where: str # how messages call the file
+    where: str # the file's name in messages
 ) -> None:
     "A `DataError` unless the header names the expected columns in their order."
     found, expected = line.rstrip('\r\n').split(','), HEADERS[name]
     if found == expected: return
     if not line.strip(): raise DataError(f'{where} is empty.')
     if name == 'test.csv' and found[0] == 'label':
-        raise DataError(f"{where} has a label column, and a test file has none: is it train.csv?")
+        raise DataError(f"{where} has a label column, but a test file must not have one. Is it train.csv?")
     check_no_index(found, where)
     place = next((i for i, (a, b) in enumerate(zip(found, expected)) if a != b), min(len(found), len(expected)))
     got, wanted = [repr(names[place][:40]) if place < len(names) else 'nothing' for names in (found, expected)]
-    raise DataError(f'{where}: the header has {got} as column {place + 1}, where {wanted} belongs.')
+    raise DataError(f'{where}: expected {wanted} as column {place + 1} of the header, found {got}.')
 
 # %% ../../nbs/33_data.parse.ipynb #d18769cb
 LIMITS = {**dict.fromkeys((DIGIT_RECOGNIZER.label, DIGIT_RECOGNIZER.answer), max(DIGIT_RECOGNIZER.classes)), DIGIT_RECOGNIZER.id: 10**9}
-# the largest values; of a pixel 255
+# the largest values; 255 for a pixel
 
 def find_fault(
-    lines: list[bytes], # of the file, without their ends
-    first: int, # the first one's number in the file, the header being 1
+    lines: list[bytes], # of the file, without line ends
+    first: int, # number of the first of them in the file; the header is line 1
     columns: list[str], # the names in the header
-    limits: dict[str, int|None] = LIMITS # the largest values, of a pixel 255; None where any text may stand
-) -> str|None: # the place, and what is wrong there; None where nothing is
-    "Name the first line and column that is not a whole number, or too large. Empty lines don't count."
+    limits: dict[str, int|None] = LIMITS # the largest values, 255 for a pixel; None if any text is allowed
+) -> str|None: # the position and the problem; None if there is none
+    "Describe the first cell that is not a whole number, or is too large. Empty lines are skipped."
     for number, line in enumerate(lines, start=first):
         cells = line.decode(errors='replace').split(',')
         if not line: continue
@@ -110,14 +110,14 @@ def parse_bytes(
     return (low + 100*hundreds).take(ends - 1).reshape(-1, columns)
 
 # %% ../../nbs/33_data.parse.ipynb #8fa2ad62
-SOUND_IDS = re.compile(rb'((0|[1-9][0-9]{,8}),[0-9]\n)*') # of lines in which `find_fault` need not look: it takes a line at a time
+SOUND_IDS = re.compile(rb'((0|[1-9][0-9]{,8}),[0-9]\n)*') # valid lines, which the slow `find_fault` need not check
 
 def parse_csv(
     file: BinaryIO, # one of the three files: LF or CRLF line ends, with or without a byte-order mark
     name: str, # which of them
-    where: str # how messages call the file
-) -> np.ndarray: # [n, columns]; uint8, and int64 of a sample submission
-    "Parse one of the competition's files; a `DataError` names the first thing that is wrong."
+    where: str # the file's name in messages
+) -> np.ndarray: # [n, columns]; uint8, or int64 for a sample submission
+    "Parse one of the competition's files; a `DataError` describes the first problem."
     columns, small = HEADERS[name], name != 'sample_submission.csv'
     check_header(file.readline().removeprefix(b'\xef\xbb\xbf').decode(errors='replace'), name, where)
     blocks, number = [], 2
@@ -129,5 +129,5 @@ def parse_csv(
         if suspect and (fault := find_fault(lines, number, columns)): raise DataError(f'{where}: {fault}')
         if len(text) > 1: blocks.append(rows if small else np.loadtxt(io.BytesIO(text), np.int64, delimiter=',', ndmin=2))
         number += len(lines)
-    if not blocks: raise DataError(f'{where} has a header and no rows.')
+    if not blocks: raise DataError(f'{where} has a header but no rows.')
     return np.concatenate(blocks)

@@ -49,11 +49,11 @@ def data_parameter(
 def complete(
     place: Path # a folder or a zip, which need not exist
 ) -> bool:
-    "Whether a place can be used; where it exists and can't, why is printed."
+    "Whether a place can be used; if it exists but can't be used, the reason is printed."
     try: problem = (lack := describe_lack(place)) and f'it {lack}'
     except FileNotFoundError: return False
     except (DataError, OSError) as error: problem = str(error)
-    if problem: print(f'{place} is passed over: {problem}')
+    if problem: print(f'{place} is skipped: {problem}')
     return not problem
 
 # %% ../../nbs/39_data.places.ipynb #7c462eac
@@ -93,7 +93,7 @@ def attached(
     found = [place for place in sources_below(INPUT) if is_competition(place, slug)]
     if len(found) > 1 and slug == DIGIT_RECOGNIZER.slug: found.sort(key=lambda place: data_sha256(place) != DIGIT_RECOGNIZER.sha256)
     for place in found:
-        print(f'The data is taken from {place}, since {slug} is not where Kaggle mounts it.')
+        print(f'Using the data in {place}: Kaggle has not mounted {slug} in the usual place.')
         yield place
 
 # %% ../../nbs/39_data.places.ipynb #bbde45fb
@@ -116,10 +116,10 @@ def on_kaggle() -> bool:
 def advice(
     slug: str = DIGIT_RECOGNIZER.slug # of a competition
 ) -> str: # a sentence
-    "What to do where the competition's files are not found."
+    "What to do if the competition's files are not found."
     if on_kaggle(): return 'Attach the competition to this notebook (Add Input).'
     option = '' if slug == DIGIT_RECOGNIZER.slug else f' --competition {slug}'
-    return f'Fetch it by `mnist_kaggle data{option}`, put the zip at {cache_folder()/slug}.zip, or name it in MNIST_KAGGLE_DATA.'
+    return f'Download it with `mnist_kaggle data{option}`, save the zip as {cache_folder()/slug}.zip, or set MNIST_KAGGLE_DATA to its path.'
 
 # %% ../../nbs/39_data.places.ipynb #82320240
 def refuse_sample(
@@ -127,7 +127,7 @@ def refuse_sample(
 ) -> Path:
     "Raise a `DataError` instead of using the sample."
     name = 'The competition' if slug == DIGIT_RECOGNIZER.slug else slug
-    raise DataError(f"{name}'s files are not found. {advice(slug)}")
+    raise DataError(f"{name}'s files were not found. {advice(slug)}")
 
 # %% ../../nbs/39_data.places.ipynb #2c2b0fef
 def use_sample(
@@ -141,18 +141,18 @@ def use_sample(
 
 # %% ../../nbs/39_data.places.ipynb #2eddb792
 def refuse_others(
-    slug: str # of the competition that is asked for
+    slug: str # of the requested competition
 ) -> None:
-    "On Kaggle, a `DataError` that names a competition that is mounted, and is another."
+    "On Kaggle, a `DataError` if another competition is mounted."
     others = [place for place in sources_below(INPUT) if is_competition(place) or is_competition(place, '')] if on_kaggle() else []
     if others:
-        raise DataError(f"{others[0]} is mounted, which is not {slug}. Set the parameter competition to its name, as competition = "
-            f"'{others[0].name}', or attach {slug} (Add Input).")
+        raise DataError(f"{others[0]} is mounted, which is not {slug}. Set the parameter competition = '{others[0].name}' "
+            f"to use it, or attach {slug} (Add Input).")
 
 def find_data(
-    path: str|Path|None = None, # a folder, Kaggle's zip, or 'sample'; None searches; 'competition' searches, and never takes the sample
-    otherwise: Callable[[str], Path] = use_sample, # where it is in none of the places; given the competition's name
-    competition: str|None = None # its name on Kaggle, which is what is searched for; None for digit-recognizer
+    path: str|Path|None = None, # a folder, Kaggle's zip, or 'sample'; None searches; 'competition' searches, without the sample
+    otherwise: Callable[[str], Path] = use_sample, # called with the competition's name if the data is not found
+    competition: str|None = None # its name on Kaggle, which is searched for; None for digit-recognizer
 ) -> Path: # a folder or a zip that holds the three files
     "Where the competition's files are: the path given or `MNIST_KAGGLE_DATA`, Kaggle's mounts, the cache, else the sample."
     slug = check_slug(competition) or DIGIT_RECOGNIZER.slug

@@ -37,13 +37,13 @@ def read_rows(
 def check_ids(
     ids: np.ndarray, # int [m]
     n: int, # rows in the test file
-    where: str # how messages call the file
+    where: str # the file's name in messages
 ) -> None:
     "A `DataError` unless each row of the test file has exactly one id."
-    if len(ids) != n: raise DataError(f'{where} has {len(ids)} ids for the {n} rows of test.csv. Are the files of one competition?')
+    if len(ids) != n: raise DataError(f'{where} has {len(ids)} ids for the {n} rows of test.csv. Are both files from the same competition?')
     missing = np.setdiff1d(np.arange(1, n + 1), ids)
-    if len(missing) and (np.sort(ids) == np.arange(n)).all(): raise DataError(f'{where}: the ids begin at 0, and at 1 they should.')
-    if len(missing): raise DataError(f'{where}: id {missing[0]} is missing; the ids 1 to {n} belong there, each once.')
+    if len(missing) and (np.sort(ids) == np.arange(n)).all(): raise DataError(f'{where}: the ids begin at 0 instead of 1.')
+    if len(missing): raise DataError(f'{where}: id {missing[0]} is missing; each id from 1 to {n} must occur once.')
 
 # %% ../../nbs/36_data.rows.ipynb #79d8fa13
 def read_ids(

@@ -53,7 +53,7 @@ def as_classes(
     kinds = [bool(re.fullmatch(INTEGER, text)) for text in texts]
     if len(set(kinds)) == 2 and not all(text.isdecimal() for text in texts): # with 01 among them, all are words
         i, j = sorted((kinds.index(True), kinds.index(False)))
-        raise DataError(f'{where}: labels of two kinds, {texts[i][:40]!r} in line {lines[i]} and {texts[j][:40]!r} in line {lines[j]}.')
+        raise DataError(f'{where} mixes integers and words: {texts[i][:40]!r} in line {lines[i]}, {texts[j][:40]!r} in line {lines[j]}.')
     return as_ids(texts)
 
 # %% ../../nbs/38_data.tables.ipynb #13d82f22
@@ -68,9 +68,9 @@ def cut_off(
 
 # %% ../../nbs/38_data.tables.ipynb #05a79775
 def numbered_blocks(
-    file: BinaryIO # behind its header
+    file: BinaryIO # positioned after its header
 ) -> Iterator[tuple[list[bytes], list[int]]]: # lines without their ends; their numbers
-    "The lines of a file that are not empty, about 2**18 bytes together."
+    "The non-empty lines of a file, in blocks of about 2**18 bytes."
     number = 2
     while lines := [line.rstrip(b'\r\n') for line in file.readlines(2**18)]:
         numbers = [i for i, line in enumerate(lines, start=number) if line]
@@ -80,10 +80,10 @@ def numbered_blocks(
 def parse_table(
     file: BinaryIO, # with its header
     columns: list[str], # of the header
-    beside: str|None, # the column that is no pixel
-    where: str # how messages call the file
+    beside: str|None, # the column that is not a pixel
+    where: str # the file's name in messages
 ) -> tuple[np.ndarray, list[str], list[int]]: # uint8 [n, pixels]; that column's cells; the line of each row
-    "Parse a file of pixels; a `DataError` names the first thing that is wrong."
+    "Parse a file of pixels; a `DataError` describes the first problem."
     place = None if beside is None else 0 if columns[0] == beside else -1
     blocks, texts, numbers = [], [], []
     file.readline()
@@ -95,7 +95,7 @@ def parse_table(
         blocks.append(rows)
         texts += [cell.decode(errors='replace') for cell in cells]
         numbers += found
-    if not blocks: raise DataError(f'{where} has a header and no rows.')
+    if not blocks: raise DataError(f'{where} has a header but no rows.')
     if beside is not None and (fault := find_no_word(texts, numbers, beside)): raise DataError(f'{where}: {fault}')
     return np.concatenate(blocks), texts, numbers
 
@@ -124,19 +124,19 @@ def read_table(
 def parse_answers(
     content: bytes, # of a CSV
     columns: list[str], # the names of its two columns
-    where: str # how messages call the file
+    where: str # the file's name in messages
 ) -> tuple[np.ndarray, list[str], list[int]]: # ids [m]; labels; the line of each
-    "Parse ids and labels; a `DataError` names the first thing that is wrong."
+    "Parse ids and labels; a `DataError` describes the first problem."
     file = BytesIO(content)
     header = split_header(file.readline())
     if header == ['']: raise DataError(f'{where} is empty.')
     check_no_index(header, where)
-    if header != columns: raise DataError(f'{where}: the columns are {", ".join(header)[:80]}, where {" and ".join(columns)} belong.')
+    if header != columns: raise DataError(f'{where}: the columns are {", ".join(header)[:80]} instead of {", ".join(columns)}.')
     rows, numbers = [], []
     for lines, found in numbered_blocks(file):
         rows += [line.decode(errors='replace').split(',') for line in lines]
         numbers += found
-    if not rows: raise DataError(f'{where} has a header and no rows.')
+    if not rows: raise DataError(f'{where} has a header but no rows.')
     for cells, number in zip(rows, numbers):
         if len(cells) != 2: raise DataError(f'{where}: line {number} has {len(cells)} values instead of 2. Is the file cut short?')
     for column, texts in zip(columns, zip(*rows)):
@@ -149,35 +149,34 @@ def check_answers(
     labels: list[str], # of a sample submission or a submission
     lines: list[int], # the line of each
     competition: Competition,
-    where: str # how messages call the file
+    where: str # the file's name in messages
 ) -> None:
-    "A `DataError` where a label is no class of train.csv."
+    "A `DataError` if a label is not a class of train.csv."
     known = set(map(str, competition.classes))
     for label, line in zip(labels, lines):
         if label not in known:
             raise DataError(f'{where}: line {line}, column {competition.answer}: '
-                f'{label[:40]!r} is none of the {len(known)} classes in train.csv.')
+                f'{label[:40]!r} is not one of the {len(known)} classes in train.csv.')
 
 # %% ../../nbs/38_data.tables.ipynb #d833bc13
 def order_ids(
     ids: np.ndarray, # [m], of the sample submission
-    test_ids: np.ndarray|None, # [n], of test.csv, where it has some
+    test_ids: np.ndarray|None, # [n], of test.csv, if it has any
     n: int, # rows in test.csv
-    where: str # how messages call the sample submission
+    where: str # the sample submission's name in messages
 ) -> np.ndarray: # [n], the id of each row of test.csv
     "The ids in the order of the rows; a `DataError` unless each row has exactly one."
-    if len(ids) != n: raise DataError(f'{where} has {len(ids)} ids for the {n} rows of test.csv. Are the files of one competition?')
+    if len(ids) != n: raise DataError(f'{where} has {len(ids)} ids for the {n} rows of test.csv. Are both files from the same competition?')
     for values, file in ((ids, where), (test_ids, 'test.csv')):
         found, counts = np.unique(values, return_counts=True) if values is not None else (ids, np.ones(n))
         if (counts > 1).any(): raise DataError(f'{file} has the id {found[counts > 1][0]} {counts[counts > 1][0]} times.')
     if test_ids is not None:
         unknown = sorted(set(ids.tolist()) - set(test_ids.tolist()), key=str)
-        if unknown: raise DataError(f'{where}: the id {unknown[0]} is not in test.csv. Are the files of one competition?')
+        if unknown: raise DataError(f'{where}: the id {unknown[0]} is not in test.csv. Are both files from the same competition?')
         return test_ids
     numbers = ids.dtype.kind == 'i' and ids.max() - ids.min() == n - 1
     if numbers and (ids[1:] < ids[:-1]).any():
-        say_once(f'{where} has its ids in another order than from {ids.min()} to {ids.max()}, and test.csv has none: id {ids.min()} is '
-            'taken for its first row.')
+        say_once(f'The ids in {where} are not in order, and test.csv has no ids: its rows are numbered {ids.min()} to {ids.max()}.')
     return np.sort(ids) if numbers else ids
 
 # %% ../../nbs/38_data.tables.ipynb #9194c902

@@ -36,23 +36,22 @@ def say_once(
     print(line)
 
 # %% ../../nbs/30_data.writing.ipynb #dba76a4b
-# what file systems without locks answer; NFS the fourth
+# errors of file systems without locks; the fourth is NFS's
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EINVAL)
 
 def lock(
     descriptor: int, # of an open file or folder
-    wait: bool = False # for a living process that holds it?
-) -> bool: # whether it is locked now; False where nothing can be locked, which is said
-    "Lock something for as long as it is open; a `BlockingIOError` where a living process holds it."
+    wait: bool = False # until the process that holds the lock ends?
+) -> bool: # whether it is locked now; False, with a printed line, if locks are unavailable
+    "Lock an open file or folder until it is closed; a `BlockingIOError` if a running process holds it."
     reason = 'this system has no fcntl'
     if fcntl:
         try: return not fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except OSError as error:
             if error.errno not in NO_LOCKS: raise
             reason = error.strerror
-    say_once(f'Nothing can be locked here ({reason}), so no other program should work in the same folder. What a killed one left '
-        'unfinished '
-        'is cleared away after a week.')
+    say_once(f'File locks are unavailable here ({reason}): run only one program at a time in this folder. Unfinished files of killed '
+        'programs are removed after a week.')
     return False
 
 # %% ../../nbs/30_data.writing.ipynb #18b622b1
@@ -150,7 +149,7 @@ def temporary_home() -> Path: # it exists
 
 # %% ../../nbs/30_data.writing.ipynb #afe4b068
 def give_home() -> None:
-    "Set HOME where this user has none."
+    "Set HOME if this user has none."
     if os.path.isabs(os.path.expanduser('~')): return
     os.environ['HOME'] = str(temporary_home())
-    say_once(f"This user has no home folder: {os.environ['HOME']} is, in its place.")
+    say_once(f"This user has no home folder: using {os.environ['HOME']} instead.")

@@ -24,19 +24,18 @@ from .record import RecordError
 # %% ../../nbs/53_runs.audit.ipynb #5b105920
 def read_logits(
     folder: Path, # of a run
-    valid_rows: int, # that it has left out
+    valid_rows: int, # their number
     test_rows: int,
     classes: int
 ) -> tuple[np.ndarray, np.ndarray]: # float [k, classes] and [m, classes]
-    "The stored logits of the validation and the test rows; a `RecordError` where there are others."
+    "The stored logits of the validation and the test rows; a `RecordError` if the file has others."
     logits = load_file(folder/'logits.safetensors')
     for part, rows in (('valid', valid_rows), ('test', test_rows)):
         found = logits.get(part)
         if found is None or found.shape != (rows, classes):
-            raise RecordError(f'{folder/"logits.safetensors"} has {part!r} of the shape {getattr(found, "shape", None)}, and [{rows}, '
-                f'{classes}] '
-                'belongs there.')
-        if not np.isfinite(found).all(): raise RecordError(f'{folder/"logits.safetensors"}: {part!r} are not all numbers.')
+            raise RecordError(f'{folder/"logits.safetensors"} has {part!r} of shape {getattr(found, "shape", None)} '
+                f'instead of ({rows}, {classes}).')
+        if not np.isfinite(found).all(): raise RecordError(f'{folder/"logits.safetensors"}: {part!r} has values that are not finite.')
     return logits['valid'], logits['test']
 
 # %% ../../nbs/53_runs.audit.ipynb #2676f78e
@@ -59,22 +58,22 @@ def compute_metrics(
 def audit_run(
     folder: Path, # of a run
     record: dict, # its record
-    data: DigitData # that it was made with
+    data: DigitData # of the run
 ) -> None:
-    "A `RecordError` names a metric or a label that is not what the logits say."
-    if data.sha256 != record['data']['sha256']: raise RecordError(f'{folder} was made with other data than it was given.')
+    "A `RecordError` names a metric or a label that differs from the one computed from the logits."
+    if data.sha256 != record['data']['sha256']: raise RecordError(f'{folder} was not made with this data.')
     rows = split_rows(data.labels, record['parameters']['split'])[1]
     competition = data.competition
     valid, test = (logits.argmax(1) for logits in read_logits(folder, len(rows), len(data.test_images), len(competition.classes)))
     for name, value in compute_metrics(valid, data.labels[rows], test).items():
         said = record['metrics'].get(name)
         if said != value and (None in (said, value) or not math.isclose(said, value, rel_tol=1e-9)):
-            raise RecordError(f'{folder/"run.json"} says that {name} is {said}, and by the stored logits it is {value}.')
+            raise RecordError(f'{folder/"run.json"} says that {name} is {said}, but the stored logits give {value}.')
     try:
         submission, expected = read_submission(folder/'submission.csv', competition), label_ids(test, data.ids, data.test_ids, competition)
         check_submission(submission, data)
     except SubmissionError as error: raise RecordError(f'{folder/"submission.csv"}: {error}') from None
     labels, right = submission[competition.answer], expected[competition.answer]
     if len(wrong := np.flatnonzero(labels != right)):
-        raise RecordError(f'{folder/"submission.csv"} has {labels[wrong[0]]} for id {data.ids[wrong[0]]}, and by the '
-            f'stored logits it is {right[wrong[0]]}; {len(wrong):,} labels differ.')
+        raise RecordError(f'{folder/"submission.csv"} has {labels[wrong[0]]} for id {data.ids[wrong[0]]}, but the stored '
+            f'logits give {right[wrong[0]]}; {len(wrong):,} labels differ.')

@@ -61,23 +61,23 @@ def check_place(
     path: Path, # of a module or of a file
     folder: Path # in which it must be
 ) -> None:
-    "A `NotebookError` for a path that is not there, or leads out of the folder."
-    if not path.is_file(): raise NotebookError(f'{path} is not a file: it must lie beside the notebook.')
+    "A `NotebookError` for a path that is not a file, or leads out of the folder."
+    if not path.is_file(): raise NotebookError(f'{path} is not a file. Put the file beside the notebook.')
     if not path.resolve().is_relative_to(folder.resolve()):
-        raise NotebookError(f'{path} leads out of the folder of the notebook, to {path.resolve()}. Put a copy beside the notebook.')
+        raise NotebookError(f"{path} leads out of the notebook's folder, to {path.resolve()}. Put a copy beside the notebook.")
 
 # %% ../../nbs/46_runs.beside.ipynb #02af4ea0
 def module_files(
     name: str, # as it is imported
     folder: Path # of the notebook
-) -> list[Path]: # none where no such module is in the folder
-    "The files of a module, or of a package, beside a notebook; a `NotebookError` where one leads elsewhere, or is too large."
+) -> list[Path]: # none if the folder has no such module
+    "The files of a module, or of a package, beside a notebook; a `NotebookError` if one leads elsewhere or is too large."
     paths = sorted((folder/name).rglob('*.py')) if (folder/name).is_dir() else [folder/f'{name}.py'][:(folder/f'{name}.py').exists()]
     for path in paths:
         check_place(path, folder)
         if path.stat().st_size > MAX_MODULE:
-            raise NotebookError(f'{path} has {path.stat().st_size:,} bytes, and a module may have {MAX_MODULE:,}. Keep data in a file of '
-                'its own, and name it in `files`.')
+            raise NotebookError(f'{path} has {path.stat().st_size:,} bytes, but a module may have at most {MAX_MODULE:,}. Store the '
+                'data in a separate file and list it in `files`.')
     return paths
 
 # %% ../../nbs/46_runs.beside.ipynb #59254d96
@@ -114,9 +114,9 @@ def read_files(
     names: list[str], # paths in the folder
     folder: Path # of the notebook
 ) -> dict[str, bytes]: # content by path
-    "The files that a notebook declares; a `NotebookError` names one that is not there."
+    "The files that a notebook declares; a `NotebookError` names one that is missing."
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise NotebookError(f"files is {names!r}, where a list of paths belongs, as ['prior.npy'].")
+        raise NotebookError(f"files must be a list of paths such as ['prior.npy'], not {names!r}.")
     for name in names: check_place(folder/name, folder)
     return {Path(name).as_posix(): (folder/name).read_bytes() for name in names}
 
@@ -134,17 +134,17 @@ def is_undeclared(
 
 # %% ../../nbs/46_runs.beside.ipynb #3cbb699e
 def enter_folder(
-    place: str # of the original notebook; '' where that is elsewhere
+    place: str # of the original notebook; '' if that is on another machine
 ) -> None:
-    """In a run's kernel: import from the run's folder, leave nothing else there, and from now on raise a `NotebookError` where a file
-    beside the original is opened that was not declared."""
+    """In a run's kernel: import from the run's folder, leave nothing else there, and from now on raise a `NotebookError` if an
+    undeclared file beside the original is opened."""
     if '' not in sys.path: sys.path.insert(0, '')
     sys.dont_write_bytecode = True
     places = (Path.cwd(), sys.prefix, sys.base_prefix, PACKAGE, cache_folder(), gettempdir())
     folder, allowed = Path(place), [Path(one).resolve() for one in places]
     def watch(event, arguments):
         if event == 'open' and isinstance(arguments[0], str) and is_undeclared(arguments[0], folder, allowed):
-            raise NotebookError(f"{arguments[0]} lies beside the notebook, and the notebook does not say that it reads it. Name it in the "
+            raise NotebookError(f"The notebook reads {arguments[0]}, which it does not declare. Add the file to the "
                 f"parameters, files = ['{Path(arguments[0]).name}'], and open it by this name.")
     if place and folder != Path.cwd(): sys.addaudithook(watch)
 

@@ -42,11 +42,11 @@ def tagged_cells(
     cells: list[Cell],
     path: Path # of the notebook, for messages
 ) -> dict[str, Cell]: # by tag
-    "The cells that are there to be changed; a `NotebookError` where one has lost its tag, or two have it."
+    "The cells that are meant to be changed; a `NotebookError` if a tag is missing or occurs twice."
     found = {tag: [cell for cell in cells if tag in cell.tags] for tag in TAGS}
     for tag, those in found.items():
         if len(those) != 1:
-            raise NotebookError(f'{path} has {len(those) or "no"} cells with the tag {tag!r}, where one belongs. JupyterLab shows '
+            raise NotebookError(f'{path} has {len(those) or "no"} cells with the tag {tag!r} instead of one. JupyterLab shows '
                 'tags under the gear in the upper right corner.')
     return {tag: those[0] for tag, those in found.items()}
 
@@ -54,7 +54,7 @@ def tagged_cells(
 def plain_value(
     node: ast.expr
 ) -> object: # a number, a text, True, False or None, or a list or dict of these
-    "The value that an expression is; a `ValueError` for one that would be another after it was written down."
+    "The value that an expression is; a `ValueError` for a value that JSON would change."
     if any(isinstance(part, (ast.Tuple, ast.Set)) for part in ast.walk(node)): raise ValueError('a tuple or a set comes back as a list')
     return ast.literal_eval(node)
 
@@ -63,15 +63,15 @@ def default_parameters(
     cell: Cell, # with the tag `parameters`
     path: Path # of the notebook, for messages
 ) -> dict[str, object]: # plain values, by name
-    "The parameters with their defaults; a `NotebookError` names one that is no plain value."
+    "The parameters with their defaults; a `NotebookError` names one that is not a literal."
     found = {}
     for node in parse_code(cell.source, f'{path}, {cell}').body:
         for target in node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []:
             name = ast.unparse(target)
             try: found[name] = plain_value(node.value)
             except ValueError:
-                raise NotebookError(f'{path}, {cell}: {name} = {ast.unparse(node.value)} is no plain value. Parameters are numbers, texts, '
-                    'True, False, None, and lists of these; compute with them in the cells below.') from None
+                raise NotebookError(f'{path}, {cell}: {name} = {ast.unparse(node.value)} is not a plain value. Parameters are numbers, '
+                    'texts, True, False, None, and lists of these; compute other values in the cells below.') from None
     return found
 
 # %% ../../nbs/47_runs.cells.ipynb #975d42ac

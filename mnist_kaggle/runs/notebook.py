@@ -89,28 +89,28 @@ RESERVED = ('run.json', 'pipeline.ipynb', 'pipeline.sha256', 'submission.csv', '
 def check_name(
     path: Path # of a notebook
 ) -> str: # its stem
-    "A `NotebookError` for a stem by which a run can't be called."
+    "A `NotebookError` for a stem that can't be the name of a run."
     stem = path.stem
     if stem in (*RECIPES, 'ensemble', 'all', 'sweep'):
-        raise NotebookError(f'{path} has the name of {"a recipe" if stem in RECIPES else "something else here"}, and its runs would be '
-            f'taken for that: rename it, to my_{stem}.ipynb, say.')
+        raise NotebookError(f'{path} has {"the name of a recipe" if stem in RECIPES else "a reserved name"}, so its runs would be mistaken '
+            f'for others. Rename it, for example to my_{stem}.ipynb.')
     if not re.fullmatch(r'\w[\w-]*', stem, re.A):
-        raise NotebookError(f'{path}: {stem!r} becomes the name of its runs. Use letters, digits, - and _ alone, with no space.')
+        raise NotebookError(f"{path}: {stem!r} can't be the name of its runs. Use only letters, digits, - and _.")
     return stem
 
 # %% ../../nbs/48_runs.notebook.ipynb #7354dacd
 def open_notebook(
     path: Path
-) -> dict: # as JSON has it, in the format's fourth version
-    "A notebook's content; a `NotebookError` where it is none."
+) -> dict: # parsed JSON, in version 4 of the format
+    "A notebook's content; a `NotebookError` if the file is not a notebook."
     import nbformat
-    if not path.is_file(): raise NotebookError(f'{path} is not there. `mnist_kaggle new {path}` makes one.')
+    if not path.is_file(): raise NotebookError(f'{path} does not exist. Create it with `mnist_kaggle new {path}`.')
     try:
         text = path.read_text(encoding='utf-8')
-        if not isinstance(json.loads(text), dict): raise ValueError('it is JSON of another kind')
+        if not isinstance(json.loads(text), dict): raise ValueError('its JSON is not an object')
         return nbformat.reads(text, 4)
-    except (ValueError, nbformat.ValidationError, KeyError, AttributeError) as error: # the last two where keys are missing
-        raise NotebookError(f'{path} is no notebook: {str(error).splitlines()[0][:100]}') from None
+    except (ValueError, nbformat.ValidationError, KeyError, AttributeError) as error: # the last two if keys are missing
+        raise NotebookError(f'{path} is not a notebook: {str(error).splitlines()[0][:100]}') from None
 
 # %% ../../nbs/48_runs.notebook.ipynb #ba9694f1
 def without_outputs(
@@ -129,7 +129,7 @@ def read_notebook(
     path: str|Path, # of a notebook
     name: str|None = None # of its runs; None for its stem
 ) -> OwnNotebook:
-    "A notebook with all that its result depends on; a `NotebookError` names the cell that is wrong."
+    "A notebook with everything that its result depends on; a `NotebookError` names the faulty cell."
     path = Path(path)
     name, content = name or check_name(path), without_outputs(open_notebook(path))
     cells = code_cells(json.loads(content))
@@ -137,7 +137,7 @@ def read_notebook(
     trees = [parse_code(cell.source, f'{path}, {cell}') for cell in cells]
     parameters = default_parameters(tagged['parameters'], path)
     if lacking := [name for name in SETTINGS if name not in (*parameters, 'files', 'competition')]:
-        raise NotebookError(f"{path}, {tagged['parameters']} lacks the parameter {', '.join(lacking)}, which every run is given.")
+        raise NotebookError(f"{path}, {tagged['parameters']} lacks the parameter {', '.join(lacking)}, which every run sets.")
     modules, names = find_modules(set().union(*map(imported_names, trees)), path.parent)
     beside = {**modules, **read_files(parameters.get('files', []), path.parent)}
     if taken := {file for file in beside if file in RESERVED}:

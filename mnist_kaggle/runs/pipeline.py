@@ -45,22 +45,22 @@ def seed_cells(
     set_seed(seed or 0)
 
 # %% ../../nbs/51_runs.pipeline.ipynb #0ecc3cc3
-NO_VALIDATION = 'All rows were trained on: there are no validation rows to say.'
+NO_VALIDATION = 'Not measured: all rows were trained on, so none are left for validation.'
 
 @dataclass
 class Run:
-    "What a run has come to know, from its start to its record."
+    "The state of a run, from its start to its record."
     recipe: Recipe # its device and its numerics resolved
-    model: str # the recipe that it begins with
-    name: str|None # of a notebook of your own
+    model: str # its initial recipe
+    name: str|None # of a custom notebook
     split: str # see `split_rows`
     folder: Path # for the results
     source: Path # of the data
     data: DigitData
-    cells: list[str] # that run; IPython adds to them
-    own: dict[str, object] # parameters of a notebook of your own
+    cells: list[str] # executed so far; IPython appends to them
+    own: dict[str, object] # parameters of a custom notebook
     files: list[str] # that it reads, beside it
-    parts: dict[str, object] # of the learner, in place of the recipe's
+    parts: dict[str, object] # of the learner, replacing the recipe's
     watch: Stopwatch = field(default_factory=Stopwatch)
     logits: Tensor|None = None # float [k, classes], of the validation rows
     test_logits: Tensor|None = None # float [m, classes]
@@ -78,14 +78,14 @@ PARTS = {'net': 'make_net', 'augment': 'augment_batch', 'opt_func': 'opt_func', 
 def read_parameters(
     names: dict[str, object] # a notebook's `globals()`
 ) -> tuple[dict[str, object], dict[str, object]]: # changes of the recipe, device and numerics resolved; the notebook's own parameters
-    "The parameters of a notebook, checked; a `ValueError` or `TypeError` names one that can't be so."
+    "The parameters of a notebook, checked; a `ValueError` or `TypeError` names an invalid one."
     check_injected(names['In'])
     for name in ('model', 'split', 'folder'): check_field(name, str, names[name])
     for name in ('data', 'name', 'competition'): check_field(name, str, '' if names.get(name) is None else names[name])
     maker = names.get('make_net')
     has_net = maker is not None
     if has_net and (isinstance(maker, nn.Module) or not callable(maker)):
-        raise NetError('make_net is no function. Make the net inside of one: def make_net(): return …')
+        raise NetError('make_net is not a function. Create the net in one: def make_net(): return …')
     changes = {name: names.get(name) for name in FIELDS if not (has_net and name in NET_FIELDS)}
     changes['device'] = resolve_device(get_recipe(names['model'], **changes).device)
     changes['numerics'] = resolve_here(get_recipe(names['model'], **changes), changes['numerics'] == 'portable')

@@ -155,17 +155,17 @@ def read_record(
 ) -> dict: # the record
     "The record of a complete run; a `RecordError` names the first file that is missing or was changed."
     folder = Path(folder).expanduser()
-    if not (folder/'run.json').is_file(): raise RecordError(f'{folder} is no complete run: there is no run.json.')
+    if not (folder/'run.json').is_file(): raise RecordError(f'{folder} is not a complete run: it has no run.json.')
     try: record = json.loads((folder/'run.json').read_text(encoding='utf-8'))
-    except ValueError: raise RecordError(f'{folder/"run.json"} is damaged: it is no JSON.') from None
+    except ValueError: raise RecordError(f'{folder/"run.json"} is damaged: it is not valid JSON.') from None
     if isinstance(record, dict) and 'sha256' not in record:
-        raise RecordError(f'{folder/"run.json"} has no sha256 of its own: it is of an older version, or was cut.')
+        raise RecordError(f'{folder/"run.json"} lacks its own sha256: it was truncated, or written by an older version.')
     if not isinstance(record, dict) or record['sha256'] != record_sha256(record):
-        raise RecordError(f'{folder/"run.json"} was changed since the run ended: its own sha256, at its end, is another.')
+        raise RecordError(f'{folder/"run.json"} was changed since the run ended: its content does not match the sha256 at its end.')
     record = renew_record(record)
     results = RESULTS_OF[record['kind']]
     if not isinstance(record.get('files'), dict) or not set(results) <= set(record['files']):
-        raise RecordError(f'{folder/"run.json"} does not hold the hashes of {", ".join(results)}.')
+        raise RecordError(f'{folder/"run.json"} lacks the hashes of {", ".join(results)}.')
     found = hash_results(folder)
     for name in results:
         if name not in found: raise RecordError(f'{folder/name} is missing.')
@@ -176,11 +176,11 @@ def read_record(
 # %% ../../nbs/50_runs.record.ipynb #4925db96
 def check_is_run(
     record: dict, # of a run, or of an ensemble
-    folder: str|Path, # that it is of
-    what: str # is wanted of it: 'net' or 'notebook'
+    folder: str|Path, # of this record
+    what: str # what the caller needs: 'net' or 'notebook'
 ) -> None:
-    "A `RecordError` for an ensemble: what is wanted only its members have."
-    if record['kind'] != 'run': raise RecordError(f'{folder} is an ensemble: its members have a {what} each, it has none.')
+    "A `RecordError` for an ensemble, of which only the members have a net and a notebook."
+    if record['kind'] != 'run': raise RecordError(f'{folder} is an ensemble: it has no {what}, but each of its members has one.')
 
 # %% ../../nbs/50_runs.record.ipynb #99fd1376
 def unchecked(

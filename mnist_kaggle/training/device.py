@@ -34,7 +34,7 @@ def runs_on(
 
 # %% ../../nbs/44_training.device.ipynb #133a5876
 def has_driver() -> bool:
-    "Whether there is an NVIDIA driver; does not load torch."
+    "Whether an NVIDIA driver is present; does not load torch."
     return any(Path('/dev').glob('nvidia*')) or Path('/dev/dxg').exists()
 
 FIXED_SPACES = (':4096:8', ':16:8') # work spaces with which cuBLAS is deterministic
@@ -68,12 +68,12 @@ def resolve_device(
 def set_deterministic(
     on: bool # whether the same training must give the same bits
 ) -> None:
-    """Let torch use deterministic algorithms alone, or whatever is fastest. A `ValueError` for a work space of cuBLAS with which
-    the first is not possible."""
+    """Restrict torch to deterministic algorithms, or allow the fastest. A `ValueError` if the work space of cuBLAS
+    prevents determinism."""
     import torch
     space = os.environ.get('CUBLAS_WORKSPACE_CONFIG', FIXED_SPACES[0])
     if on and space not in FIXED_SPACES:
-        raise ValueError(f"CUBLAS_WORKSPACE_CONFIG={space} lets cuBLAS add up in any order: unset it, or choose deterministic=False.")
+        raise ValueError(f"CUBLAS_WORKSPACE_CONFIG={space} lets cuBLAS sum in any order: unset it, or choose deterministic=False.")
     torch.use_deterministic_algorithms(on)
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = on, not on
 
@@ -83,14 +83,14 @@ OVERRULES = {'TORCH_ALLOW_TF32_CUBLAS_OVERRIDE': {'1': True}, 'NVIDIA_TF32_OVERR
 def set_tf32(
     on: bool # whether products and convolutions on CUDA may round their factors
 ) -> None:
-    "Let CUDA compute in TF32, or in 32 bits. A `ValueError` names a variable of the environment that says the opposite."
+    "Let CUDA compute in TF32, or in 32 bits. A `ValueError` names an environment variable that contradicts it."
     import torch
     for name, ways in OVERRULES.items():
         if ways.get(os.environ.get(name), on) != on:
-            raise ValueError(f"{name}={os.environ[name]} overrules precision {'tf32' if on else 'single'!r} on CUDA: unset it.")
-    torch.set_float32_matmul_precision('high' if on else 'highest') # the old words, which others may ask for
+            raise ValueError(f"{name}={os.environ[name]} overrides precision {'tf32' if on else 'single'!r} on CUDA: unset it.")
+    torch.set_float32_matmul_precision('high' if on else 'highest') # the old setting, which other code may read
     torch.backends.cudnn.allow_tf32 = on
-    for part in (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn): # and the new
+    for part in (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn): # and the new one
         part.fp32_precision = 'tf32' if on else 'ieee'
 
 # %% ../../nbs/44_training.device.ipynb #03bcfbda
@@ -142,7 +142,7 @@ def driver_version() -> str|None: # None without an NVIDIA driver
 # %% ../../nbs/44_training.device.ipynb #29721f3b
 def bfloat16_problem(
     device: str # 'cpu' or 'cuda'
-) -> str|None: # None where bfloat16 is quick
+) -> str|None: # None if bfloat16 is fast
     "Why this processor computes slowly with bfloat16."
     if device == 'cuda':
         import torch

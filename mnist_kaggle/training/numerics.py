@@ -42,11 +42,11 @@ def preset_variables(
 
 # %% ../../nbs/42_training.numerics.ipynb #7b306192
 @cache
-def processor_problem() -> str|None: # None where it can
-    "Why this machine can't compute as `PORTABLE` says, whatever is set."
-    if platform.machine().lower() not in ('x86_64', 'amd64'): return f'a processor of the kind {platform.machine()} is no x86-64'
+def processor_problem() -> str|None: # None if it can
+    "Why this machine can't compute with the variables of `PORTABLE`."
+    if platform.machine().lower() not in ('x86_64', 'amd64'): return f'the processor is {platform.machine()}, not x86-64'
     path = Path('/proc/cpuinfo')
-    if not path.exists(): return 'torch and the system say how they compute on Linux only'
+    if not path.exists(): return 'the instruction sets in use can be checked on Linux only'
     return None if re.search(r'\bavx2\b', path.read_text(encoding='utf-8')) else 'this processor has no AVX2'
 
 # %% ../../nbs/42_training.numerics.ipynb #a10b0ab3
@@ -97,41 +97,42 @@ def torch_reports() -> dict[str, str|None]: # `torch` and `mkl`; None if unknown
     return {'torch': torch.backends.cpu.get_cpu_capability(), 'mkl': BRANCHES.get(branch, branch and f'branch {branch}')}
 
 # %% ../../nbs/42_training.numerics.ipynb #c95ccab3
-def process_problem() -> str|None: # None where it does
+def process_problem() -> str|None: # None if it does
     "Why this process does not compute portably."
     if problem := portable_problem(): return problem
     reports = torch_reports()
-    if reports['mkl'] is None: return 'this build of torch has no MKL that says how it computes'
+    if reports['mkl'] is None: return 'this build of torch has no MKL that reports its code branch'
     if PORTABLE.items() <= os.environ.items() and reports == {'torch': 'AVX2', 'mkl': 'COMPATIBLE'}: return None
     if os.environ.get(CHOICE) == 'native': return 'this process was set to compute natively'
-    return 'torch was loaded before mnist_kaggle could say how it is to compute; import mnist_kaggle first'
+    return 'torch was loaded before mnist_kaggle could set its instruction set; import mnist_kaggle first'
 
 # %% ../../nbs/42_training.numerics.ipynb #a4dd19c0
 def resolve_numerics(
     recipe: 'Recipe', # its device resolved
-    problem: str|None # what stands against portable numerics where it will be trained
+    problem: str|None # what prevents portable numerics on the machine that trains it
 ) -> str: # 'portable' or 'native'
-    "How a recipe is computed. Where `portable` can't be, that is said."
+    "How a recipe is computed. A line is printed if `portable` is unavailable."
     if recipe.numerics == 'native' or recipe.device == 'cuda' or recipe.precision == 'bfloat16': return 'native'
-    if problem: say_once(f'This is computed natively, and comes out the same on processors of this kind alone: {problem}.')
+    if problem: say_once(f'Computing natively, so results are the same only on processors of this kind: {problem}.')
     return 'native' if problem else 'portable'
 
 # %% ../../nbs/42_training.numerics.ipynb #60253214
 def resolve_here(
     recipe: 'Recipe', # its device resolved
-    asked: bool = False # was `portable` asked for, and not only not declined?
+    asked: bool = False # was `portable` requested explicitly, not just the default?
 ) -> str: # 'portable' or 'native'
-    "How a recipe is computed in this process. A `ValueError` where it should be portable and can't be."
+    "How a recipe is computed in this process. A `ValueError` if it should be portable and can't be."
     problem = process_problem()
     if asked and problem and resolve_numerics(recipe, None) == 'portable':
-        raise ValueError(f"numerics='portable' can't be: {problem}. Mend that, or choose 'native'.")
+        raise ValueError(f"numerics='portable' is unavailable: {problem}. Fix that, or choose 'native'.")
     numerics = resolve_numerics(recipe, problem)
     if numerics == 'native' and not problem and recipe.device == 'cpu':
-        say_once("'native' came too late, and this is computed portably: `training.numerics.set_numerics('native')` goes before torch.")
+        say_once("Computing portably: numerics='native' was set after torch was imported. Call `training.numerics.set_numerics('native')` "
+            'before that.')
     return numerics
 
 def kernel_numerics(
-    parameters: Mapping[str, object] # of a notebook; one of your own may lack some
+    parameters: Mapping[str, object] # of a notebook; a custom one may lack some
 ) -> str: # 'portable' or 'native'
     "How the kernel of a run computes."
     return 'native' if parameters.get('precision') == 'bfloat16' else parameters.get('numerics') or 'portable'

@@ -50,6 +50,6 @@ def check_injected(
     for cell in cells:
         names = assigned(cell)
         if cell.startswith('# Parameters') and (unknown := names - known):
-            if not known: raise ValueError('the notebook has no cell with the tag `parameters`: give it to the cell that sets them.')
-            raise ValueError(f"there is no parameter {', '.join(sorted(unknown))}; there are {', '.join(sorted(known))}.")
+            if not known: raise ValueError('the notebook has no cell with the tag `parameters`: add the tag to the cell that sets them.')
+            raise ValueError(f"the notebook has no parameter {', '.join(sorted(unknown))}; its parameters are {', '.join(sorted(known))}.")
         known |= names

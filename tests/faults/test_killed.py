@@ -176,7 +176,7 @@ def test_a_cache_that_is_read_only(tmp_path, reference, count, unshare):
     (tmp_path/'cache').mkdir()
     mounted = [*unshare, *script('mount --bind cache cache; mount -o remount,ro,bind cache')]
     said = finish(start(tmp_path, *RUN, '--data', reference[0], prefix=mounted))
-    assert 'The parsed rows are not kept' in said
+    assert 'The parsed rows are not cached' in said
     assert results(tmp_path/'runs'/reference[1]) == reference[2]
     count('a cache that is read-only', 1)
 
