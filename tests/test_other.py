@@ -339,7 +339,7 @@ def test_through_all_commands(other, command, tmp_path):
     data = read_data(other)
     competition, n = data.competition, len(data.ids)
     words = lines('run', '--model', 'all', '--epochs', '2', '--data', other, '--device', 'cpu')
-    assert sum('made for its sample submission' in line for line in words) == 3
+    assert sum('in the form of its sample submission' in line for line in words) == 3
     runs = sorted((tmp_path/'runs').iterdir())
     for run in runs:
         frame = pd.read_csv(run/'submission.csv')

@@ -104,7 +104,7 @@ def test_modules_that_can_not_be_taken(tmp_path, name, make, words):
 
 
 @pytest.mark.parametrize('arguments, words', [
-    (['-p', 'depth=3'], "has no parameter 'depth'.*it has dropout=0.2, sizes="), (['-p', 'dropout=much'], 'dropout must be a number'), (['-p', 'seed=3'], 'use --seed'),
+    (['-p', 'depth=3'], "has no parameter 'depth'.*its own: dropout=0.2, sizes="), (['-p', 'dropout=much'], 'dropout must be a number'), (['-p', 'seed=3'], 'use --seed'),
     (['-p', 'name=yours'], 'the command sets it'), (['-p', 'dropout'], 'write it as -p dropout=VALUE'), (['-p', 'dropout=0,0.2'], '`mnist_kaggle sweep` takes several'),
     (['-p', 'dropout=1', '-p', 'dropout=0'], 'given twice'), (['-p', 'sizes=4,5'], 'Write a list in brackets'), (['--epochs', '0'], 'epochs must be from 1'), (['--model', 'convnet'], 'model must be one of')])
 def test_parameters_are_checked_before_anything_runs(command, tmp_path, arguments, words):

@@ -27,7 +27,7 @@ COMMANDS = { # each command's module, and its line in the help
     'scores': ('kaggle', 'List runs and submissions with their scores.'),
     'submit': ('kaggle', 'Submit a run, and wait for its score.'),
     'sweep': ('sweeps', 'Make a run for every combination of some values.'),
-    'verify': ('runs', 'Make a run again, and compare every byte.'),
+    'verify': ('runs', 'Repeat a run, and compare every byte.'),
 }
 
 class LazyGroup(click.Group):

@@ -105,8 +105,8 @@ def say_unchecked(
 @OWN
 @recipe_options
 def run(notebook, model, data, competition, out, split, time_limit, own, **changes):
-    """Train, evaluate and write a submission, each model by a notebook in a folder of its own: by the pipeline, or by NOTEBOOK, one of
-    your own."""
+    """Train and evaluate each model and write its submission, by the pipeline or by NOTEBOOK, one of your own. Each run has its own
+    folder."""
     server = None
     try:
         with one_line():
@@ -142,7 +142,7 @@ def data_to_check(
 @DATA
 @COMPETITION
 def check(file, data, competition):
-    "Say what is wrong with a submission, or that nothing is: exit status 1 or 0."
+    "Check a submission: exit status 0 if it is valid, or 1 and a message that says what is wrong."
     from mnist_kaggle.data.digits import read_data
     from mnist_kaggle.results.reading import put_in_order, read_submission, submission_text
     from mnist_kaggle.results.submission import check_submission

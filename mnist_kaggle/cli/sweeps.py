@@ -94,7 +94,7 @@ def say_sweep(
 @OUT
 @click.option('--split', help=f'{SPLITS}, one or more  [default: first80]')
 @click.option('--scheduler', envvar='DASK_SCHEDULER_ADDRESS', show_envvar=True,
-    help='of an existing dask cluster, as tcp://127.0.0.1:8786  [default: workers here]')
+    help='address of an existing dask cluster, as tcp://127.0.0.1:8786  [default: local workers]')
 @TIME_LIMIT
 @OWN
 @partial(recipe_options, several=True)
