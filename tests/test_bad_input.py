@@ -284,7 +284,7 @@ def test_wrong_parameter(small, changes, words):
 
 @pytest.mark.parametrize('arguments, words', [
     (['--data', 'nowhere.zip'], ["'nowhere.zip' does not exist"]),
-    (['--epoch', '3'], ['there is no option --epoch', '--epochs']),
+    (['--epoch', '3'], ['no such option: --epoch', '--epochs']),
     (['--epochs', 'ten'], ["'ten'"]),
     (['--time-limit', 'nan'], ['--time-limit', '0<=x<=1000000']),
     (['--time-limit', '-1'], ['--time-limit', '0<=x<=1000000']),

@@ -26,7 +26,7 @@ def copied(runs, tmp_path, *names):
 
 
 def test_members_that_do_not_go_together(runs, tmp_path):
-    for names, words in {('a', 'all'): 'all, first80', ('fold', 'fold5'): 'fold-1-of-3, fold-1-of-5', ('a',): 'two members', ('a', 'a'): 'each of them once'}.items():
+    for names, words in {('a', 'all'): 'all, first80', ('fold', 'fold5'): 'fold-1-of-3, fold-1-of-5', ('a',): 'two members', ('a', 'a'): 'each named once'}.items():
         with pytest.raises(RecordError, match=words): make_ensemble([runs/name for name in names], tmp_path)
     a, b = copied(runs, tmp_path, 'a', 'b')
     data = read_record(b)['data']

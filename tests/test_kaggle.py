@@ -46,7 +46,7 @@ def error_of(result):
 
 def test_data_is_fetched_once(kaggle, ask, cached):
     result = ask('data')
-    assert result.returncode == 0 and f"{cached} holds the competition's files" in result.stdout and '100%' in result.stderr
+    assert result.returncode == 0 and f"{cached} contains the competition's files" in result.stdout and '100%' in result.stderr
     assert cached.read_bytes() == kaggle.zip
     assert [path.name for path in cached.parent.iterdir() if path.is_file()] == [cached.name] and not list((cached.parent/'download').iterdir())
     before = list(kaggle.asked)
@@ -62,7 +62,7 @@ def test_a_download_that_breaks_off_goes_on(kaggle, ask, cached):
 
 def test_a_download_that_always_breaks_off_leaves_nothing_that_is_used(kaggle, ask, cached):
     kaggle.mode = 'always cut off'
-    assert 'broke off' in error_of(ask('data')) and not cached.exists()
+    assert 'the connection broke' in error_of(ask('data')) and not cached.exists()
     assert 0 < kaggle.starts[1] < kaggle.starts[2] and (cached.parent/'download'/cached.name).exists()
 
 
@@ -144,7 +144,7 @@ def test_a_run_fetches_what_is_missing_or_says_how_to_go_without(kaggle, ask, tm
 def test_a_run_without_credentials_takes_the_sample(kaggle, ask, tmp_path):
     result = ask(*RUN, without=CREDENTIALS)
     assert 'NO COMPETITION DATA FOUND' in result.stdout and kaggle.asked == []
-    assert 'not for Kaggle' in error_of(ask('submit', the_run(tmp_path)))
+    assert "can't be submitted" in error_of(ask('submit', the_run(tmp_path)))
     assert kaggle.asked == []
 
 
@@ -191,7 +191,7 @@ def test_an_ensemble_is_handed_in_like_a_run(kaggle, ask, run):
     save_logits(*(2 * logits for logits in map(load_file(run/'logits.safetensors').get, ('valid', 'test'))), other)
     reseal(other, files=hash_results(other))
     result = ask('ensemble', run, other)
-    assert result.returncode == 0 and 'ready to be handed in' in result.stdout, result.stderr
+    assert result.returncode == 0 and 'ready to submit' in result.stdout, result.stderr
     ensemble, = run.parent.glob('ensemble-*')
     result = ask('submit', ensemble)
     assert result.returncode == 0 and kaggle.submissions[0]['content'] == (ensemble/'submission.csv').read_bytes(), result.stderr
@@ -211,7 +211,7 @@ def test_an_equal_submission_is_sent_once_unless_forced(kaggle, ask, run):
 def test_a_run_is_sent_by_one_program_at_a_time(kaggle, surroundings, run, tmp_path):
     lock = try_lock(run) # as another program has it
     process = subprocess.Popen([PROGRAM, 'submit', run], cwd=tmp_path, env={**surroundings, 'PYTHONUNBUFFERED': '1'}, stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == f'Another program is busy in {run}: waiting for it.\n' and 'ListSubmissions' not in kaggle.asked
+    assert process.stdout.readline() == f'Another program is using {run}: waiting for it.\n' and 'ListSubmissions' not in kaggle.asked
     os.close(lock)
     process.communicate()
     assert process.returncode == 0 and len(kaggle.submissions) == 1
@@ -222,7 +222,7 @@ def test_a_score_outside_of_the_interval_is_an_alarm(kaggle, ask, run, score, is
     kaggle.score = score
     for command in (('submit', run), ('scores',)):
         result = ask(*command)
-        assert result.returncode == 0 and ('outside of its prediction interval' in result.stdout) == is_alarm and score in result.stdout
+        assert result.returncode == 0 and ('outside its prediction interval' in result.stdout) == is_alarm and score in result.stdout
 
 
 def test_a_refused_submission(kaggle, ask, run):
@@ -233,7 +233,7 @@ def test_a_refused_submission(kaggle, ask, run):
     assert ask('submit', run).returncode == 0 and len(kaggle.submissions) == 2 # a refused one is no reason not to send
 
 
-@pytest.mark.parametrize('mode, words', [('limit', 'No submission is left'), ('no rules', 'its rules must be accepted'), ('unauthorised', 'refused the credentials'), ('upload fails', 'did not take')])
+@pytest.mark.parametrize('mode, words', [('limit', 'No submission is left'), ('no rules', "Accept the competition's rules once"), ('unauthorised', 'refused the credentials'), ('upload fails', 'did not accept')])
 def test_what_is_not_sent_leaves_no_note(kaggle, ask, run, mode, words):
     kaggle.mode = mode
     assert words in error_of(ask('submit', run))
@@ -277,7 +277,7 @@ def test_scores_lists_runs_and_other_submissions(kaggle, ask, run):
     lines = result.stdout.splitlines()
     assert len(lines) == 47 and run.name in lines[1] and 'by hand 44' in lines[-1]
     (run/'run.json').write_text('{}')
-    assert f'Passed over: {Path("runs")/run.name}' in ask('scores').stdout
+    assert f'Skipped: {Path("runs")/run.name}' in ask('scores').stdout
 
 
 def test_an_equal_submission_of_long_ago_keeps_its_score(kaggle, ask, run):
@@ -303,7 +303,7 @@ def test_a_damaged_note(kaggle, ask, run, note):
 
 def test_an_unfinished_run_is_none(kaggle, ask, run):
     run.rename(run.with_name(f'.{run.name}.0123abcd.mnist_kaggle-unfinished'))
-    assert 'There is no run in runs' in ask('scores').stdout
+    assert 'No run in runs' in ask('scores').stdout
 
 
 def test_the_alarm_is_red(kaggle, surroundings, run, tmp_path):
@@ -315,10 +315,10 @@ def test_the_alarm_is_red(kaggle, surroundings, run, tmp_path):
     with contextlib.suppress(OSError): # the end of a terminal
         while part := os.read(terminal, 2**16): text += part
     os.close(terminal)
-    assert process.wait() == 0 and b'\x1b[31m' in text and text.index(b'\x1b[31m') < text.index(b'outside of its prediction interval')
+    assert process.wait() == 0 and b'\x1b[31m' in text and text.index(b'\x1b[31m') < text.index(b'outside its prediction interval')
 
 
-def test_scores_without_anything(kaggle, ask): assert 'There is no run in runs' in ask('scores').stdout
+def test_scores_without_anything(kaggle, ask): assert 'No run in runs' in ask('scores').stdout
 
 
 # The notebook on Kaggle
@@ -369,7 +369,7 @@ def test_there_and_back(kaggle, ask, run, kernels_run, tmp_path):
     result = ask(*PUSH, '--follow')
     assert result.returncode == 0, result.stdout + result.stderr
     fetched = the_run(tmp_path)
-    assert fetched.name == run.name and str(fetched.relative_to(tmp_path)) in result.stdout and 'ready to be handed in' in result.stdout
+    assert fetched.name == run.name and str(fetched.relative_to(tmp_path)) in result.stdout and 'ready to submit' in result.stdout
     assert sorted(path.name for path in fetched.iterdir()) == ['history.csv', 'kaggle.log', 'logits.safetensors', 'model.safetensors', 'pipeline.ipynb', 'pipeline.sha256', 'recipe.json', 'run.json', 'submission.csv']
     assert 'Submit to Competition' in json.dumps(nbformat.read(fetched/'pipeline.ipynb', 4).cells)
     saved, = versions(kaggle)
@@ -418,12 +418,12 @@ def test_a_failure_whose_output_is_not_to_be_had(kaggle, ask, run):
 def test_what_could_not_be_fetched_whole_is_fetched_again(kaggle, ask, run, kernels_run, tmp_path):
     shutil.rmtree(run)
     kaggle.mode = 'output fails'
-    assert 'The same command fetches it again' in error_of(ask(*PUSH, '--follow')) and not list((tmp_path/'runs').glob('linear-*'))
+    assert 'Repeat the command to fetch it again' in error_of(ask(*PUSH, '--follow')) and not list((tmp_path/'runs').glob('linear-*'))
     kaggle.mode = 'fine'
     assert ask(*PUSH, '--follow').returncode == 0 and the_run(tmp_path) and len(versions(kaggle)) == 1
 
 
-@pytest.mark.parametrize('files, words', [({}, 'There is no notebook'), ({'__notebook__.ipynb': b'{}'}, 'The notebook is damaged'),
+@pytest.mark.parametrize('files, words', [({}, 'The notebook is missing'), ({'__notebook__.ipynb': b'{}'}, 'The notebook is damaged'),
                                           ({'__notebook__.ipynb': nbformat.writes(nbformat.v4.new_notebook()).encode()}, 'no run.json')])
 def test_output_that_is_no_run(kaggle, ask, run, files, words):
     kaggle.run_kernel = lambda text: files
@@ -432,7 +432,7 @@ def test_output_that_is_no_run(kaggle, ask, run, files, words):
 
 def test_a_notebook_that_was_edited_on_kaggle(kaggle, ask, run, surroundings, tmp_path):
     kaggle.run_kernel = lambda text: execute_as_kaggle_does(text.replace('epochs = 1', 'epochs = 2'), tmp_path/'kernel', surroundings)
-    assert 'its epochs is 2, and 1 was sent' in error_of(ask(*PUSH, '--follow'))
+    assert 'its epochs is 2, but 1 was sent' in error_of(ask(*PUSH, '--follow'))
 
 
 def test_a_wheel_that_was_not_uploaded(kaggle, ask, run):
@@ -444,7 +444,7 @@ def test_a_wheel_that_was_not_uploaded(kaggle, ask, run):
 
 def test_a_competition_that_was_not_joined(kaggle, ask, run):
     kaggle.mode = 'no competition'
-    assert 'did not give the notebook the competition digit-recognizer' in error_of(ask(*PUSH))
+    assert 'did not attach the competition digit-recognizer' in error_of(ask(*PUSH))
 
 
 def test_foreign_files_are_not_sent(kaggle, ask, run, tmp_path):
@@ -481,7 +481,7 @@ def test_nothing_is_sent_while_it_is_not_known_how_the_last_stands(kaggle, ask, 
 def test_what_runs_for_ever_is_fetched_as_far_as_it_is(kaggle, ask, run, tmp_path):
     kaggle.mode, kaggle.run_kernel = 'never ends', lambda text: {'__notebook__.ipynb': nbformat.writes(nbformat.v4.new_notebook()).encode()}
     message = error_of(ask(*PUSH, '--now'))
-    assert 'has not ended: Kaggle says RUNNING' in message and list((tmp_path/'runs').glob('*-failed.ipynb')) and list((tmp_path/'runs').glob('*-failed.log'))
+    assert 'has not ended: its status is RUNNING' in message and list((tmp_path/'runs').glob('*-failed.ipynb')) and list((tmp_path/'runs').glob('*-failed.log'))
 
 
 def test_now_of_what_has_ended_is_its_run(kaggle, ask, run, kernels_run, tmp_path):
@@ -494,12 +494,12 @@ def test_now_of_what_has_ended_is_its_run(kaggle, ask, run, kernels_run, tmp_pat
 def test_a_gpu_that_was_not_given(kaggle, ask, run, kernels_run, tmp_path):
     shutil.rmtree(run)
     result = ask(*PUSH[:-1], 'auto', '--follow')
-    assert result.returncode == 0 and '*** A GPU was asked for (NvidiaTeslaT4), and Kaggle gave none' in result.stdout and the_run(tmp_path)
-    assert 'Of 30 hours of GPU this week, 25.5 are left.' in result.stdout
+    assert result.returncode == 0 and '*** A GPU was requested (NvidiaTeslaT4), but Kaggle provided none' in result.stdout and the_run(tmp_path)
+    assert '25.5 of 30 GPU hours are left this week.' in result.stdout
 
 
 def test_hours_of_gpu_are_not_told_where_none_are_used(kaggle, ask, run):
-    assert 'hours of GPU' not in ask(*PUSH).stdout and 'GetAcceleratorQuotaStatistics' not in kaggle.asked
+    assert 'GPU hours' not in ask(*PUSH).stdout and 'GetAcceleratorQuotaStatistics' not in kaggle.asked
 
 
 @pytest.mark.parametrize('mode', ['fine', 'log cut off'])
@@ -542,7 +542,7 @@ def test_one_failure_of_the_server_does_not_end_the_waiting(kaggle, ask, run, ke
 @pytest.mark.parametrize('value', ['KGAT_abc\n', ' KGAT_abc', 'KGAT_ab…'])
 def test_a_token_is_never_shown(kaggle, ask, value):
     message = error_of(ask('scores', KAGGLE_API_TOKEN=value))
-    assert 'KAGGLE_API_TOKEN has blanks, a line end or foreign letters' in message and 'KGAT' not in message and kaggle.asked == []
+    assert 'KAGGLE_API_TOKEN contains spaces, a line break or non-ASCII characters' in message and 'KGAT' not in message and kaggle.asked == []
 
 
 ASKED = ['GetKernel', 'GetDatasetStatus', 'CreateDataset', 'ListDatasetFiles', 'SaveKernel', 'GetKernelSessionStatus', 'ListKernelSessionOutput', 'ListSubmissions', 'GetSubmissionLimits', 'StartSubmissionUpload', 'CreateSubmission']
@@ -572,7 +572,7 @@ def test_a_data_set_that_is_still_being_made(kaggle, ask, run):
 @pytest.mark.parametrize('missing', CREDENTIALS)
 def test_one_variable_of_two(kaggle, ask, missing):
     there, = set(CREDENTIALS) - {missing}
-    for command in (('data',), RUN): assert f'{there} is set, and {missing} is not' in error_of(ask(*command, without=[missing]))
+    for command in (('data',), RUN): assert f'{there} is set, but {missing} is not' in error_of(ask(*command, without=[missing]))
     assert kaggle.asked == []
 
 
@@ -581,7 +581,7 @@ def test_which_of_two_credentials_counted(kaggle, ask, tmp_path):
     (tmp_path/'home/.kaggle/kaggle.json').write_text('{"username": "somebody", "key": "else"}')
     (tmp_path/'home/.kaggle/kaggle.json').chmod(0o600)
     result = ask('data')
-    assert result.returncode == 0 and 'Signed in by KAGGLE_USERNAME and KAGGLE_KEY; there are KAGGLE_USERNAME and KAGGLE_KEY, ' in result.stdout
+    assert result.returncode == 0 and 'Signed in by KAGGLE_USERNAME and KAGGLE_KEY; found: KAGGLE_USERNAME and KAGGLE_KEY, ' in result.stdout
 
 
 def no_kernelspec(metadata): del metadata['kernelspec']
@@ -622,7 +622,7 @@ def test_reports(ask, run):
 
 def test_reports_of_nothing(ask, run):
     assert 'is not a complete run' in error_of(ask('report', 'nowhere'))
-    assert 'There is no complete run in empty' in error_of(ask('report', '--out', 'empty'))
+    assert 'empty contains no complete run' in error_of(ask('report', '--out', 'empty'))
 
 
 def test_a_damaged_notebook_is_passed_over(ask, run):
@@ -630,4 +630,4 @@ def test_a_damaged_notebook_is_passed_over(ask, run):
     (run/'pipeline.ipynb').write_text('{}')
     assert 'The notebook is damaged' in error_of(ask('report', run))
     result = ask('report')
-    assert result.returncode == 0 and f'Passed over: {Path("runs")/run.name}' in result.stdout and 'linear-damaged/report.html' in (run.parent/'report.html').read_text()
+    assert result.returncode == 0 and f'Skipped: {Path("runs")/run.name}' in result.stdout and 'linear-damaged/report.html' in (run.parent/'report.html').read_text()

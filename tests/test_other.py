@@ -339,7 +339,7 @@ def test_through_all_commands(other, command, tmp_path):
     data = read_data(other)
     competition, n = data.competition, len(data.ids)
     words = lines('run', '--model', 'all', '--epochs', '2', '--data', other, '--device', 'cpu')
-    assert sum('made for its sample submission' in line for line in words) == 3
+    assert sum('in the form of its sample submission' in line for line in words) == 3
     runs = sorted((tmp_path/'runs').iterdir())
     for run in runs:
         frame = pd.read_csv(run/'submission.csv')
@@ -367,7 +367,7 @@ def test_through_all_commands(other, command, tmp_path):
 
 def test_fetched_and_handed_in(ask, kaggle, tmp_path):
     kaggle.zip = pack(letters(), tmp_path/'letters.zip').read_bytes()
-    assert ask('data', '--competition', 'letters-26').stdout.splitlines()[-1].endswith('letters-26.zip holds the files of letters-26.')
+    assert ask('data', '--competition', 'letters-26').stdout.splitlines()[-1].endswith('letters-26.zip contains the files of letters-26.')
     result = ask('run', '--model', 'linear', '--epochs', '1', '--competition', 'letters-26', '--device', 'cpu')
     assert result.returncode == 0, result.stdout + result.stderr
     run, = (tmp_path/'runs').iterdir()
@@ -375,7 +375,7 @@ def test_fetched_and_handed_in(ask, kaggle, tmp_path):
     result = ask('submit', run)
     assert result.returncode == 0, result.stdout + result.stderr
     assert kaggle.submissions[0]['competition'] == 'letters-26' and kaggle.submissions[0]['content'] == (run/'submission.csv').read_bytes()
-    assert 'is of letters-26, and cannot be handed in to others' in ask('submit', run, '--competition', 'others').stderr
+    assert "was made for letters-26, and can't be submitted to others" in ask('submit', run, '--competition', 'others').stderr
     assert ask('run', '--model', 'linear', '--epochs', '1', '--data', tmp_path/'letters.zip', '--device', 'cpu').returncode == 0
     assert len(list((tmp_path/'runs').glob('linear-*'))) == 2 # under another name, since nobody said where it belongs
     assert run.name in ask('scores', '--competition', 'letters-26').stdout and run.name not in ask('scores').stdout
@@ -388,7 +388,7 @@ def test_where_nobody_said_which_competition(ask, kaggle, alphabet, tmp_path):
     assert result.returncode == 1 and 'Add --competition NAME' in result.stderr and kaggle.asked == []
     kaggle.mode = 'notebooks only'
     result = ask('submit', run, '--data', alphabet, '--competition', 'letters-26')
-    assert result.returncode == 1 and 'letters-26 takes submissions from notebooks only' in result.stderr and 'mnist_kaggle push --competition letters-26' in result.stderr
+    assert result.returncode == 1 and 'letters-26 accepts submissions from notebooks only' in result.stderr and 'mnist_kaggle push --competition letters-26' in result.stderr
     assert not kaggle.submissions and not (run/'submission.json').exists()
     kaggle.mode = 'fine'
     assert ask('submit', run, '--data', alphabet, '--competition', 'letters-26').returncode == 0 and kaggle.submissions[0]['competition'] == 'letters-26'

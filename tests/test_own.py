@@ -104,9 +104,9 @@ def test_modules_that_can_not_be_taken(tmp_path, name, make, words):
 
 
 @pytest.mark.parametrize('arguments, words', [
-    (['-p', 'depth=3'], "has no parameter 'depth'.*it has dropout=0.2, sizes="), (['-p', 'dropout=much'], 'dropout must be a number'), (['-p', 'seed=3'], 'use --seed'),
+    (['-p', 'depth=3'], "has no parameter 'depth'.*its own: dropout=0.2, sizes="), (['-p', 'dropout=much'], 'dropout must be a number'), (['-p', 'seed=3'], 'use --seed'),
     (['-p', 'name=yours'], 'the command sets it'), (['-p', 'dropout'], 'write it as -p dropout=VALUE'), (['-p', 'dropout=0,0.2'], '`mnist_kaggle sweep` takes several'),
-    (['-p', 'dropout=1', '-p', 'dropout=0'], 'given twice'), (['-p', 'sizes=4,5'], 'a list stands in brackets'), (['--epochs', '0'], 'epochs must be from 1'), (['--model', 'convnet'], 'model must be one of')])
+    (['-p', 'dropout=1', '-p', 'dropout=0'], 'given twice'), (['-p', 'sizes=4,5'], 'Write a list in brackets'), (['--epochs', '0'], 'epochs must be from 1'), (['--model', 'convnet'], 'model must be one of')])
 def test_parameters_are_checked_before_anything_runs(command, tmp_path, arguments, words):
     write_own(tmp_path, parameters='dropout = 0.2\nsizes = [8, 16]')
     result = command('run', 'mine.ipynb', '--data', 'sample', *arguments, cwd=tmp_path)
@@ -135,7 +135,7 @@ def test_new_does_not_overwrite(command, tmp_path):
     before = (tmp_path/'mine.ipynb').read_bytes()
     assert before == make_notebook('mine', 'conv') and before != make_notebook('mine', 'linear')
     result = command('new', 'mine.ipynb', '--model', 'linear', cwd=tmp_path)
-    assert result.returncode == 1 and 'is there already' in result.stderr and (tmp_path/'mine.ipynb').read_bytes() == before
+    assert result.returncode == 1 and 'already exists' in result.stderr and (tmp_path/'mine.ipynb').read_bytes() == before
     for name, words in (('linear.ipynb', 'name of a recipe'), ('mine.txt', 'must end in .ipynb'), ('none/mine.ipynb', '')):
         result = command('new', name, cwd=tmp_path)
         assert (result.returncode == 1 and words in result.stderr) or (tmp_path/name).exists()
@@ -152,10 +152,10 @@ def test_new_does_not_overwrite(command, tmp_path):
     ({'net': f'import bad_layers\n{SMALL}'}, "ImportError: no such layer. It was raised in the cell under 'The net'."),
     ({'augment': 'def augment_batch(xb): return xb[:, 0]'}, 'It must keep shape and type'),
     ({'loss': 'def loss_func(preds, yb): return ((preds.mean(1)[:, None] - yb)**2).mean()'}, 'does not compare each prediction with its own target'),
-    ({'loss': 'exit()\nloss_func = None'}, "Leave out exit() in the cell under 'The loss'"),
-    ({'loss': 'import sys; sys.exit()\nloss_func = None'}, "Leave out exit() in the cell under 'The loss'"),
+    ({'loss': 'exit()\nloss_func = None'}, "Remove exit() from the cell under 'The loss'"),
+    ({'loss': 'import sys; sys.exit()\nloss_func = None'}, "Remove exit() from the cell under 'The loss'"),
     ({'loss': 'import subprocess; subprocess.Popen(["sleep", "997"], start_new_session=True)\nloss_func = None'}, "left a process running: sleep 997. End it in the cell that starts it, the cell under 'The loss'."),
-    ({'loss': 'loss_func, folder = None, "elsewhere"\nrun_folder = folder'}, 'has written no run.json'),
+    ({'loss': 'loss_func, folder = None, "elsewhere"\nrun_folder = folder'}, 'wrote no run.json'),
     ({'net': f'open("prior.npy")\n{SMALL}'}, "No such file or directory: 'prior.npy'. A file that a cell reads must be named in the parameters"),
     ({'net': f'open("PLACE/prior.npy")\n{SMALL}'}, "Add the file to the parameters, files = ['prior.npy']")])
 def test_what_goes_wrong_is_told_by_its_cell(tmp_path, cells, words):
@@ -170,7 +170,7 @@ def test_what_goes_wrong_is_told_by_its_cell(tmp_path, cells, words):
 
 def test_a_notebook_that_never_ends(tmp_path):
     words = failure(write_own(tmp_path/'mine', loss='while True: pass'), tmp_path/'out', minutes=0.1)
-    assert words.startswith('The time limit of 0.1 minutes was reached. It came to the cell under ') or words == 'The time limit of 0.1 minutes was reached.'
+    assert words.startswith('The time limit of 0.1 minutes was reached. The notebook had reached the cell under ') or words == 'The time limit of 0.1 minutes was reached.'
 
 
 def test_a_file_that_is_declared_goes_along(tmp_path):
@@ -180,7 +180,7 @@ def test_a_file_that_is_declared_goes_along(tmp_path):
     (tmp_path/'mine/prior.txt').unlink()
     assert (first/'prior.txt').read_text() == '0.1' and verify(first)[0] == 0
     (first/'prior.txt').write_text('0.2')
-    assert verify(first)[0] == 1 and 'prior.txt is not what the run has read' in verify(first)[1]
+    assert verify(first)[0] == 1 and 'prior.txt differs from the file that the run read' in verify(first)[1]
 
 
 # Whatever determines the result is in the name
@@ -233,7 +233,7 @@ def test_a_cell_that_reads_the_clock(tmp_path):
     clock = 'import time\ndef augment_batch(xb): return xb * (time.time() % 1)'
     folder = run_own(write_own(tmp_path/'mine', augment=clock), tmp_path/'out')
     status, words = verify(folder)
-    assert status == 1 and 'The two trainings part in epoch 0 (the first is 0).' in words and 'Nothing that the records hold explains it' in words
+    assert status == 1 and 'The two trainings first differ in epoch 0 (the first is 0).' in words and 'The records do not explain it' in words
 
 
 # What the runner computes again
@@ -258,7 +258,7 @@ def test_logits_that_are_not_the_nets(tmp_path):
     path = change_last(write_own(tmp_path/'mine'), 'run.test_logits = 2 * run.test_logits')
     folder = run_own(path, tmp_path/'out')
     status, words = verify(folder)
-    assert status == 1 and 'gives other logits for the test rows than those in logits.safetensors' in words
+    assert status == 1 and 'the test logits of the net in model.safetensors differ from those in logits.safetensors' in words
 
 
 def test_a_last_cell_that_changes_the_submission(tmp_path):
@@ -364,7 +364,7 @@ def test_magics_do_not_keep_a_net_from_being_loaded(tmp_path):
 def test_what_was_changed_is_not_executed(sample_folder_of_run):
     folder = sample_folder_of_run
     (folder/'my_layers.py').write_text('import os; os._exit(3)')
-    with pytest.raises(RecordError, match='my_layers.py is not what the run has read'): load_run(folder)
+    with pytest.raises(RecordError, match='my_layers.py differs from the file that the run read'): load_run(folder)
     assert verify(folder)[0] == 1
 
 
@@ -393,7 +393,7 @@ def test_by_plain_papermill(tmp_path, environment):
     record = read_record(tmp_path)
     assert record['model'] == 'mine' and record['given'] == {'net': 'Sequential, 12,730 weights'} and not unchecked(record)
     for trust in (False, True):
-        with pytest.raises(RecordError, match='has kept no notebook, since it was run by hand'): load_run(tmp_path, trust=trust)
+        with pytest.raises(RecordError, match='contains no notebook, because it was run by hand'): load_run(tmp_path, trust=trust)
         assert verify(tmp_path, trust=trust)[0] == 2
 
 
@@ -408,6 +408,6 @@ def test_another_net_is_never_recorded_as_the_recipes(tmp_path, environment):
 def test_a_user_who_can_sign_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv('JUPYTER_DATA_DIR', '/proc/nowhere')
     folder = run_own(write_own(tmp_path/'mine', net=SMALL), tmp_path/'out')
-    assert "Runs are not signed, since Jupyter's data can't be written" in capsys.readouterr().out
+    assert "Runs can't be signed, since Jupyter's data is not writable" in capsys.readouterr().out
     status, words = verify(folder)
     assert status == 2 and 'was not run here' in words and verify(folder, trust=True)[0] == 0

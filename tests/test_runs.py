@@ -78,7 +78,7 @@ def test_a_run_that_is_there_is_not_made_again(all_models, command):
     folder = all_models[0]
     before = {path: path.stat().st_mtime_ns for path in folder.rglob('*')}
     result = command('run', '--data', 'sample', '--epochs', '2', cwd=folder)
-    assert result.returncode == 0 and result.stdout.count('is there already') == len(MODELS)
+    assert result.returncode == 0 and result.stdout.count('is already complete') == len(MODELS)
     assert before == {path: path.stat().st_mtime_ns for path in folder.rglob('*')}
 
 
@@ -105,7 +105,7 @@ def test_weights_of_another_net_are_refused(tmp_path):
     with pytest.raises(RecordError, match='model.safetensors was changed'): load_run(tmp_path/'linear')
     files = json.loads((tmp_path/'linear/run.json').read_text())['files']
     reseal(tmp_path/'linear', files={**files, 'model.safetensors': read_record(tmp_path/'two_layer')['files']['model.safetensors']})
-    with pytest.raises(RecordError, match='is not of the net in recipe.json'): load_run(tmp_path/'linear')
+    with pytest.raises(RecordError, match='does not fit the net in recipe.json'): load_run(tmp_path/'linear')
 
 
 def test_all_rows_have_no_validation_figures(tmp_path):
@@ -125,12 +125,12 @@ def test_folds_and_a_folder_with_an_odd_name(tmp_path):
 
 def test_all_rows_are_said_in_the_table(command, tmp_path):
     result = command('run', '--data', 'sample', '--model', 'linear', '--split', 'all', '--epochs', '1', cwd=tmp_path)
-    assert result.returncode == 0 and 'All rows were trained on: there is no validation accuracy, and no prediction interval.' in result.stdout
+    assert result.returncode == 0 and 'Trained on all rows: no validation accuracy and no prediction interval.' in result.stdout
 
 
 def test_a_folder_that_is_there_is_not_run_into(tmp_path):
     (tmp_path/'run').mkdir()
-    with pytest.raises(RunError, match='is there already'): execute({'model': 'linear', 'data': 'sample'}, tmp_path/'run')
+    with pytest.raises(RunError, match='already exists'): execute({'model': 'linear', 'data': 'sample'}, tmp_path/'run')
     assert [path.name for path in tmp_path.iterdir()] == ['run']
 
 

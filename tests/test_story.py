@@ -48,7 +48,7 @@ def test_a_notebook_of_ones_own_through_everything(mine, ask, kaggle, dask, tmp_
     assert {path.name for path in run.iterdir()} == EXPECTED and not unchecked(read_record(run))
     (tmp_path/'gone').mkdir()
     for path in (mine, tmp_path/'my_layers.py', tmp_path/'my_shapes.py'): path.rename(tmp_path/'gone'/path.name)
-    for _ in range(2): assert lines_of(ask('verify', run))[-1].endswith('came out the same again, byte for byte.')
+    for _ in range(2): assert lines_of(ask('verify', run))[-1].endswith('was reproduced, byte for byte.')
     for path in (tmp_path/'gone').iterdir(): path.rename(tmp_path/path.name)
 
     table = lines_of(ask('sweep', 'mine.ipynb', '--seed', '0-1', '--epochs', '1', '--device', 'cpu', '-p', 'width=4,8'))
@@ -61,7 +61,7 @@ def test_a_notebook_of_ones_own_through_everything(mine, ask, kaggle, dask, tmp_
     lines_of(ask('ensemble', run, linear))
     ensemble, = (tmp_path/'runs').glob('ensemble-*')
     assert lines_of(ask('verify', ensemble))[-1].endswith('byte for byte.')
-    assert 'can be handed in' in lines_of(ask('check', run/'submission.csv'))[0]
+    assert 'is ready to submit' in lines_of(ask('check', run/'submission.csv'))[0]
     lines_of(ask('submit', run))
     lines_of(ask('submit', ensemble))
     assert [one['content'] for one in kaggle.submissions] == [(folder/'submission.csv').read_bytes() for folder in (ensemble, run)]
@@ -70,10 +70,10 @@ def test_a_notebook_of_ones_own_through_everything(mine, ask, kaggle, dask, tmp_
     assert page.index('make_net') < page.index('Five cells')
 
     words = lines_of(ask('push', 'mine.ipynb', '--epochs', '1', '--device', 'cpu', '-p', 'width=4', '--follow'))
-    assert 'What lies beside the notebook is on Kaggle as the data set me/mnist-kaggle-beside-' in '\n'.join(words)
+    assert 'The bundle of modules and files is on Kaggle as the data set me/mnist-kaggle-beside-' in '\n'.join(words)
     sent, = kaggle.kernels.values()
     assert len(sent['versions'][0]['datasetDataSources']) == 2 and sent['versions'][0]['slug'].startswith('me/mnist-kaggle-mine-')
-    fetched = Path(next(line for line in words if line.startswith('Its run is ')).removeprefix('Its run is ').removesuffix('.'))
+    fetched = Path(next(line for line in words if line.startswith('The run is ')).removeprefix('The run is ').removesuffix('.'))
     assert {path.name for path in (tmp_path/fetched).iterdir()} >= EXPECTED - {'report.html'}
     shutil.rmtree(tmp_path/'kaggle')
     assert lines_of(ask('verify', fetched))[-1].endswith('byte for byte.')
@@ -97,7 +97,7 @@ def test_another_competition_through_everything(mine, ask, kaggle, dask, tmp_pat
     assert {path.name for path in run.iterdir()} == EXPECTED and not unchecked(read_record(run)) and read_record(run)['data']['form']['slug'] == slug
     (tmp_path/'gone').mkdir()
     for path in (mine, tmp_path/'my_layers.py', tmp_path/'my_shapes.py'): path.rename(tmp_path/'gone'/path.name)
-    for _ in range(2): assert lines_of(ask('verify', run))[-1].endswith('came out the same again, byte for byte.')
+    for _ in range(2): assert lines_of(ask('verify', run))[-1].endswith('was reproduced, byte for byte.')
     for path in (tmp_path/'gone').iterdir(): path.rename(tmp_path/path.name)
 
     lines_of(ask('sweep', 'mine.ipynb', '--seed', '1-2', *epochs, *named, '-p', 'width=8'))
@@ -119,7 +119,7 @@ def test_another_competition_through_everything(mine, ask, kaggle, dask, tmp_pat
     words = lines_of(ask('push', 'mine.ipynb', *epochs, *named, '-p', 'width=8', '--follow'))
     sent, = kaggle.kernels.values()
     assert sent['versions'][0]['competitionDataSources'] == [slug]
-    fetched = Path(next(line for line in words if line.startswith('Its run is ')).removeprefix('Its run is ').removesuffix('.'))
+    fetched = Path(next(line for line in words if line.startswith('The run is ')).removeprefix('The run is ').removesuffix('.'))
     assert (tmp_path/fetched/'submission.csv').read_bytes() == (run/'submission.csv').read_bytes()
 
 
@@ -140,7 +140,7 @@ def test_a_table_names_notebooks(ask, small, tmp_path):
     models = {record['model']: record for record in runs_in(tmp_path/'runs').values()}
     assert set(models) == {'mine', 'linear'} and models['mine']['own']['parameters']['dropout'] == 0.3 and models['mine']['parameters']['seed'] == 1
     for text, words in (('notebook,dropout\nnets/mine.ipynb,much\n', 'row 1: dropout must be a number'), ('notebook,depth\nnets/mine.ipynb,2\n', "row 1: mine.ipynb has no parameter 'depth'"),
-                        ('notebook,dropout\n,0.2\n', "row 1: 'dropout' is a parameter of no model"), ('notebook\nmine.ipynb\n', 'row 1: .*mine.ipynb does not exist')):
+                        ('notebook,dropout\n,0.2\n', "row 1: 'dropout' is not a parameter of any model"), ('notebook\nmine.ipynb\n', 'row 1: .*mine.ipynb does not exist')):
         (tmp_path/'trials.csv').write_text(text)
         result = ask('sweep', 'trials.csv', '--data', small)
         assert result.returncode == 1 and words.split('.*')[-1] in result.stderr, result.stderr

@@ -69,7 +69,7 @@ def test_a_table_is_not_overwritten_by_its_results(tmp_path):
 def test_members_of_a_table_that_is_no_sweeps(tmp_path, text):
     (tmp_path/'sweep.csv').write_text(text)
     result = CliRunner().invoke(cli, ['ensemble', str(tmp_path), '--data', 'sample'])
-    assert result.exit_code == 1 and "is no sweep's table" in result.output
+    assert result.exit_code == 1 and "is not a sweep's table" in result.output
 
 
 def test_top_of_two_sweeps(tmp_path):
@@ -88,7 +88,7 @@ def test_two_sweeps_into_one_folder(command, tmp_path):
     (tmp_path/'runs').mkdir()
     lock = try_lock(tmp_path/'runs') # as another sweep has it
     result = command('sweep', '--model', 'linear', '--epochs', '1', '--data', 'sample', cwd=tmp_path)
-    assert result.returncode == 1 and 'Another sweep writes its results into runs' in result.stderr and list((tmp_path/'runs').iterdir()) == []
+    assert result.returncode == 1 and 'Another sweep is writing its results into runs' in result.stderr and list((tmp_path/'runs').iterdir()) == []
     os.close(lock)
     assert command('sweep', '--model', 'linear', '--epochs', '1', '--data', 'sample', cwd=tmp_path).returncode == 0
 
@@ -117,7 +117,7 @@ def test_one_run_fails_and_the_others_end_well(command, tmp_path, small):
     table = tmp_path/'table.csv'
     table.write_text('model,epochs,lr\nlinear,3,1e38\nlinear,3,\ntwo_layer,3,\n')
     first = command('sweep', table, '--data', small, cwd=tmp_path)
-    assert first.returncode == 1 and '1 of 3 runs failed' in first.stderr and 'TrainingError' in first.stdout and 'begun once more' not in first.stdout
+    assert first.returncode == 1 and '1 of 3 runs failed' in first.stderr and 'TrainingError' in first.stdout and 'is started again' not in first.stdout
     out = tmp_path/'runs'
     found = pd.read_csv(out/'sweep.csv').set_index('run')
     failed, = found.index[found.error.notna()]
@@ -128,7 +128,7 @@ def test_one_run_fails_and_the_others_end_well(command, tmp_path, small):
     assert (out/'sweep.png').read_bytes().startswith(b'\x89PNG')
     before = {path: path.stat().st_mtime_ns for name in runs_in(out) for path in (out/name).iterdir()}
     again = command('sweep', table, '--data', small, cwd=tmp_path)
-    assert again.returncode == 1 and '2 of 3 runs are there already' in again.stdout
+    assert again.returncode == 1 and '2 of 3 runs are already complete' in again.stdout
     assert before == {path: path.stat().st_mtime_ns for path in before}
 
 

@@ -226,7 +226,7 @@ def test_unlikely_shares_are_said_by_the_command(tmp_path, monkeypatch, sample):
     "Where a warning in a notebook would not be read."
     monkeypatch.setattr('mnist_kaggle.runs.run.run_once', lambda *args: {**read_record_like, 'metrics': {**read_record_like['metrics'], 'distribution_p': 1.4e-4}})
     result = CliRunner().invoke(cli, ['run', '--data', 'sample', '--model', 'linear', '--out', str(tmp_path)])
-    assert result.exit_code == 0 and '(p = 1.4e-04): look at its notebook' in result.output and 'is not for Kaggle' in result.output
+    assert result.exit_code == 0 and '(p = 1.4e-04): check its notebook' in result.output and 'is not for Kaggle' in result.output
 
 
 read_record_like = {'model': 'linear', 'parameters': {'epochs': 2}, 'seconds': {'train': 1.}, 'data': {'competition': False},
@@ -340,7 +340,7 @@ def test_the_record_is_enough_to_run_again(run):
 def test_verify_identical(run, command):
     before = sorted(path.name for path in run.parent.iterdir())
     result = command('verify', run, cwd=run.parent)
-    assert result.returncode == 0 and 'came out the same again, byte for byte' in result.stdout
+    assert result.returncode == 0 and 'was reproduced, byte for byte' in result.stdout
     assert sorted(path.name for path in run.parent.iterdir()) == before
 
 
@@ -367,7 +367,7 @@ def test_verify_a_submission_that_was_changed(copy):
 def test_verify_different_without_a_reason(copy):
     reseal(copy, metrics={**read_record(copy)['metrics'], 'train_loss': 0.01})
     status, words = verify(copy)
-    assert status == 1 and 'What differs: train_loss' in words and '0 of 500 predictions differ' in words and 'Nothing that the records hold explains it' in words
+    assert status == 1 and 'Different: train_loss' in words and '0 of 500 predictions differ' in words and 'The records do not explain it' in words
 
 
 def test_verify_a_submission_that_was_cut(copy):
@@ -386,7 +386,7 @@ def test_verify_passes_over_a_damaged_place(copy, capsys):
     zipped.write_bytes(content[:45] + bytes([content[45] ^ 255]) + content[46:])
     try: assert verify(copy)[0] == 0
     finally: zipped.unlink()
-    assert 'digit-recognizer.zip is passed over' in capsys.readouterr().out
+    assert 'digit-recognizer.zip is skipped' in capsys.readouterr().out
 
 
 def test_a_record_without_hashes(copy):
@@ -414,7 +414,7 @@ def test_verify_without_the_data(copy, small):
 
 
 @pytest.mark.parametrize('lines, note', [
-    (['ImageId,Label', *good()[::-1]], 'another order'), (['"ImageId","Label"', *(','.join(f'"{cell}"' for cell in line.split(',')) for line in good())], 'quotes')])
+    (['ImageId,Label', *good()[::-1]], 'not in the order'), (['"ImageId","Label"', *(','.join(f'"{cell}"' for cell in line.split(',')) for line in good())], 'quotes')])
 def test_check_takes_what_kaggle_takes(tmp_path, lines, note):
     (tmp_path/'submission.csv').write_text('\n'.join(lines) + '\n')
     result = CliRunner().invoke(cli, ['check', str(tmp_path/'submission.csv'), '--data', 'sample'])
@@ -548,6 +548,6 @@ def test_what_an_older_run_was_worth_is_still_listed(copy):
     (copy/'submission.json').write_text(json.dumps(note))
     table = scores_table(find_runs(copy.parent), [])
     assert table.loc[0, ['accuracy', 'lower', 'upper', 'score']].tolist() == [*(record['metrics'][name] for name in ('valid_accuracy', 'score_lower', 'score_upper')), '0.98000']
-    with pytest.raises(RecordError, match='recipe.json is of another version'): load_run(copy)
+    with pytest.raises(RecordError, match='recipe.json was written by another version'): load_run(copy)
     result = CliRunner().invoke(cli, ['verify', str(copy)])
     assert result.exit_code == 2 and 'made by version' in result.output

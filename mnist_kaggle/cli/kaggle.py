@@ -33,9 +33,9 @@ def data(competition):
     "Download the competition's files from Kaggle into the cache, unless they are found."
     with one_line():
         source = find_data(otherwise=download_data, competition=competition)
-        what = {True: "the competition's files", False: "files that are not the competition's, byte for byte",
+        what = {True: "the competition's files", False: "files that differ from the competition's",
             None: f'the files of {competition}'}[read_data(source, competition).official]
-    click.echo(f'{source} holds {what}.')
+    click.echo(f'{source} contains {what}.')
 
 # %% ../../nbs/90_cli.kaggle.ipynb #c3d3cfd1
 def show_score(
@@ -44,9 +44,9 @@ def show_score(
 ) -> None:
     "Print the result of a submission: a score outside the interval in red, a refusal as an error."
     from mnist_kaggle.runs.listing import find_alarm
-    if note['status'] == 'pending': return click.echo('It has no score yet: `mnist_kaggle scores` tells it later.')
+    if note['status'] == 'pending': return click.echo('It has no score yet: `mnist_kaggle scores` shows it later.')
     if note['status'] == 'error':
-        raise click.ClickException(f"Kaggle refused the submission of {run}: {note['error'] or 'no reason is given'}")
+        raise click.ClickException(f"Kaggle refused the submission of {run}: {note['error'] or 'it gives no reason'}")
     lower, upper = note['score_lower'], note['score_upper']
     expected = 'it has no prediction interval' if lower is None else f'the prediction interval is {lower:.4f} to {upper:.4f}'
     click.echo(f"{run} scored {note['public_score']}; {expected}.")
@@ -69,7 +69,7 @@ def submit(run, data, competition, wait, force):
         say_unchecked(run, record)
         try: note = submit_run(api, run, record, force, slug)
         except KeyboardInterrupt:
-            click.echo('It may have been sent: `mnist_kaggle scores` tells.')
+            click.echo('It may have been sent: check with `mnist_kaggle scores`.')
             raise
         click.echo(f"{run} is on Kaggle as submission {note['ref']}.")
         try: note = note if note['status'] != 'pending' else wait_for_score(api, run, record, note['ref'], wait, slug)
@@ -93,7 +93,7 @@ def scores(out, competition):
         update_notes(runs, submissions)
         table = scores_table(runs, submissions)
         click.echo(table.to_string(index=False, float_format='%.4f', na_rep='-') if len(table)
-            else f'There is no run in {out}, and no submission on Kaggle.')
+            else f'No run in {out}, and no submission on Kaggle.')
         for run in runs:
             note = read_note(run)
             alarm = note and find_alarm(note)
@@ -128,7 +128,7 @@ def parameters_to_push(
     own: OwnNotebook|None, # in place of the pipeline notebook
     model: str|None, # a recipe's name; None for 'conv', or for the notebook's own choice
     split: str|None, # see `split_rows`; None for 'first80', or for the notebook's own choice
-    competition: str|None = None, # what Kaggle calls it; None for digit-recognizer, or for a notebook's own choice
+    competition: str|None = None, # its name on Kaggle; None for digit-recognizer, or for a notebook's own choice
     **changes: object # fields of `Recipe`, and the notebook's own parameters; None leaves the recipe's own
 ) -> dict[str, object]: # of the notebook
     "The parameters of a notebook on Kaggle; a `ValueError` or `TypeError` names what is wrong."
@@ -145,11 +145,11 @@ def parameters_to_push(
 @SPLIT
 @COMPETITION
 @OUT
-@click.option('--public', is_flag=True, help='the notebook and the wheel are for everybody to see')
+@click.option('--public', is_flag=True, help='make the notebook and the wheel public')
 @click.option('--dry-run', is_flag=True, help='write what would be sent, and send nothing')
 @click.option('--force', is_flag=True, help='send it even if Kaggle has the same, running or done')
 @click.option('--follow', is_flag=True, help='show its log until the notebook has ended, and fetch its run')
-@click.option('--now', is_flag=True, help='fetch what there is of the run, without waiting')
+@click.option('--now', is_flag=True, help='fetch the run\'s current output, without waiting')
 @OWN
 @recipe_options
 def push(notebook, model, split, competition, out, public, dry_run, force, follow, now, own, **changes):
@@ -162,8 +162,8 @@ def push(notebook, model, split, competition, out, public, dry_run, force, follo
         api = sign_in()
         kernel, version = write_and_push(api, parameters, public, dry_run, force, out/'push', mine)
         if dry_run: return
-        if not (follow or now): return click.echo('The same command with --follow waits for it and fetches its run.')
+        if not (follow or now): return click.echo('Repeat the command with --follow to wait for it and fetch its run.')
         run = follow_notebook(api, kernel, version, parameters, out, 0 if now else MAX_MINUTES, mine)
-        click.echo(f'Its run is {run}.')
+        click.echo(f'The run is {run}.')
         say_fate(run, read_record(run))
         say_unchecked(run, read_record(run))

@@ -17,17 +17,17 @@ from ..data.writing import give_home
 
 # %% ../../nbs/91_cli.main.ipynb #ac433a71
 COMMANDS = { # each command's module, and its line in the help
-    'check': ('runs', 'Say whether a submission can be handed in.'),
+    'check': ('runs', 'Check whether a submission is valid.'),
     'data': ('kaggle', "Fetch the competition's files from Kaggle."),
     'ensemble': ('sweeps', 'Average runs into one submission.'),
-    'new': ('notebooks', 'Write a notebook of your own, to be changed.'),
+    'new': ('notebooks', 'Write a notebook of your own, for you to change.'),
     'push': ('kaggle', 'Run the pipeline on Kaggle, on a GPU.'),
     'report': ('runs', 'Make a page of a run, or of all runs.'),
     'run': ('runs', 'Train models, and write a submission for each.'),
     'scores': ('kaggle', 'List runs and submissions with their scores.'),
-    'submit': ('kaggle', "Hand in a run's submission, and wait for its score."),
+    'submit': ('kaggle', 'Submit a run, and wait for its score.'),
     'sweep': ('sweeps', 'Make a run for every combination of some values.'),
-    'verify': ('runs', 'Make a run again, and compare every byte.'),
+    'verify': ('runs', 'Repeat a run, and compare every byte.'),
 }
 
 class LazyGroup(click.Group):
@@ -58,7 +58,7 @@ def run_command() -> None:
     try: sys.exit(cli(standalone_mode=False))
     except click.NoSuchOption as error:
         names = sorted(name for option in error.ctx.command.params if isinstance(option, click.Option) for name in option.opts)
-        click.echo(f"Error: there is no option {error.option_name}; there are {', '.join(names)}.", err=True)
+        click.echo(f"Error: no such option: {error.option_name}. Options: {', '.join(names)}.", err=True)
         sys.exit(2)
     except click.ClickException as error:
         error.show()

@@ -44,10 +44,10 @@ def new(notebook, model):
         get_recipe(model)
         if notebook.suffix != '.ipynb': raise NotebookError(f'{notebook} must end in .ipynb.')
         made = write_file(notebook.with_name(f'.{notebook.name}.{os.getpid()}'), make_notebook(check_name(notebook), model))
-        try: os.link(made, notebook) # which fails where there is one
-        except FileExistsError: raise NotebookError(f'{notebook} is there already. Choose another name, or delete it.') from None
+        try: os.link(made, notebook) # fails if the file exists
+        except FileExistsError: raise NotebookError(f'{notebook} already exists. Choose another name, or delete it.') from None
         finally: made.unlink()
-    click.echo(f'{notebook} is written. Change the cells under its first headings, and run it: mnist_kaggle run {notebook}')
+    click.echo(f'Wrote {notebook}. Change the cells under its first headings, then run it: mnist_kaggle run {notebook}')
 
 # %% ../../nbs/87_cli.notebooks.ipynb #6ec91953
 OWN = click.option('-p', '--parameter', 'own', multiple=True, metavar='NAME=VALUE', help="a notebook's own parameter; may be repeated")
@@ -83,5 +83,5 @@ def one_value(
     given = own_texts(own, texts)
     values = {name: [text] if isinstance(own.parameters[name], str) else parse_own(own, name, text) for name, text in given.items()}
     for name, several in values.items():
-        if len(several) > 1: raise SweepError(f'{name} has {len(several)} values, and a run takes one: `mnist_kaggle sweep` takes several.')
+        if len(several) > 1: raise SweepError(f'{name} has {len(several)} values, but a run takes one: `mnist_kaggle sweep` takes several.')
     return {name: value for name, (value,) in values.items()}

@@ -36,8 +36,8 @@ OUT = click.option('--out', default='runs', show_default=True, type=UserPath(fil
     help='the folder for the runs\' folders')
 DATA = click.option('--data', help="a folder, Kaggle's zip, 'sample', or 'competition' for a search that never takes the sample"
     "  [default: MNIST_KAGGLE_DATA, Kaggle's mounts, the cache, the sample]")
-COMPETITION = click.option('--competition', metavar='NAME', help="what Kaggle calls it  [default: what the files are; digit-recognizer"
-    ' where they are searched for]')
+COMPETITION = click.option('--competition', metavar='NAME', help="the competition's name on Kaggle  [default: recognised from the"
+    ' files; digit-recognizer for the search]')
 SPLIT = click.option('--split', help=f'{SPLITS}  [default: first80]')
 RUN = click.argument('run', type=UserPath())
 

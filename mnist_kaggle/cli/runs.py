@@ -33,7 +33,7 @@ def draft_runs(
     model: str|None, # a recipe's name, or 'all'; None for all, or for a notebook's own choice
     split: str|None, # see `split_rows`; None for 'first80', or for a notebook's own choice
     own: OwnNotebook|None = None, # in place of the pipeline notebook
-    rows: int|None = None, # to train on; None where that is not known yet
+    rows: int|None = None, # to train on; None if not known yet
     **given: object # the competition, fields of `Recipe`, and the notebook's own parameters; None leaves the recipe's own
 ) -> list[Job]: # the device not resolved
     "The requested runs; a `ValueError` or `TypeError` names what is wrong."
@@ -45,7 +45,7 @@ def plan_runs(
     data: str|None, # see `find_data`
     split: str|None,
     own: OwnNotebook|None = None,
-    competition: str|None = None, # what Kaggle calls it; None where the files decide, or for a notebook's own choice
+    competition: str|None = None, # its name on Kaggle; None to take the data's, or the notebook's own choice
     **changes: object
 ) -> tuple[dict[str, Job], str]: # jobs by the run's name; the data, for the notebook
     "Check everything, and name the runs that result; a `ValueError` or `TypeError` names what is wrong."
@@ -76,14 +76,14 @@ def say_fate(
     "Print whether a run's submission can be submitted, and any warnings."
     from mnist_kaggle.models.baseline import below_baseline
     from mnist_kaggle.results.distribution import UNLIKELY
-    fate = {True: 'ready to be handed in', False: "not for Kaggle, since the data is not the competition's",
-        None: 'made for its sample submission; whether its data is Kaggle\'s own is not known here'}[record['data']['competition']]
+    fate = {True: 'ready to submit', False: "not for Kaggle, since its data is not the competition's",
+        None: 'in the form of its sample submission; its data could not be compared with Kaggle\'s'}[record['data']['competition']]
     click.echo(f'{run/"submission.csv"} is {fate}.')
     if problem := below_baseline(record['metrics']['valid_accuracy'], record['metrics'].get('baseline_accuracy')):
         click.echo(f'{run.name}: {problem}')
     p = record['metrics']['distribution_p']
     if p is not None and p < UNLIKELY:
-        click.echo(f'*** In {run.name} the class distribution on the test rows is unlikely (p = {p:.1e}): look at its notebook. ***')
+        click.echo(f'*** In {run.name} the class distribution on the test rows is unlikely (p = {p:.1e}): check its notebook. ***')
 
 # %% ../../nbs/88_cli.runs.ipynb #082d002a
 def say_unchecked(
@@ -97,7 +97,7 @@ def say_unchecked(
 # %% ../../nbs/88_cli.runs.ipynb #ef420ff7
 @click.command(cls=RecipeCommand)
 @click.argument('notebook', required=False, type=UserPath())
-@click.option('--model', help=f"{', '.join(RECIPES)}, or all: {', '.join(MODELS)}  [default: all, or what the notebook says]")
+@click.option('--model', help=f"{', '.join(RECIPES)}, or all: {', '.join(MODELS)}  [default: all, or the notebook's own]")
 @DATA
 @COMPETITION
 @OUT
@@ -106,8 +106,8 @@ def say_unchecked(
 @OWN
 @recipe_options
 def run(notebook, model, data, competition, out, split, time_limit, own, **changes):
-    """Train, evaluate and write a submission, each model by a notebook in a folder of its own: by the pipeline, or by NOTEBOOK, one of
-    your own."""
+    """Train and evaluate each model and write its submission, by the pipeline or by NOTEBOOK, one of your own. Each run has its own
+    folder."""
     server = None
     try:
         with one_line():
@@ -121,7 +121,7 @@ def run(notebook, model, data, competition, out, split, time_limit, own, **chang
     finally: end_server(server)
     for name, record in zip(jobs, records): say_fate(out/name, record)
     if 'all' in (job.split for job in jobs.values()):
-        click.echo('All rows were trained on: there is no validation accuracy, and no prediction interval.')
+        click.echo('Trained on all rows: no validation accuracy and no prediction interval.')
     click.echo(compare(records).to_string(float_format='%.4f', na_rep='-'))
     for name, record in zip(jobs, records): say_unchecked(out/name, record)
 
@@ -134,7 +134,7 @@ def data_to_check(
     "The data that a submission is checked against; a `DataError` if only the sample is found and it was not requested."
     source, asked = find_data(data, competition=competition), data is not None or bool(os.environ.get('MNIST_KAGGLE_DATA'))
     if source == sample_folder() and not asked:
-        raise DataError(f'There is no competition data to hold {file} against: name it by --data, or --data sample.')
+        raise DataError(f'The competition data to check {file} against was not found: give its path by --data, or use --data sample.')
     return source
 
 # %% ../../nbs/88_cli.runs.ipynb #78de9093
@@ -143,7 +143,7 @@ def data_to_check(
 @DATA
 @COMPETITION
 def check(file, data, competition):
-    "Say what is wrong with a submission, or that nothing is: exit status 1 or 0."
+    "Check a submission: exit status 0 if it is valid, or 1 and a message that says what is wrong."
     from mnist_kaggle.data.digits import read_data
     from mnist_kaggle.results.reading import put_in_order, read_submission, submission_text
     from mnist_kaggle.results.submission import check_submission
@@ -156,13 +156,13 @@ def check(file, data, competition):
         check_submission(submission, digits)
     except DataError as error: raise click.ClickException(str(error)) from None
     except (ValueError, OSError) as error: raise click.ClickException(f'{file}: {error}') from None
-    known = {True: 'can be handed in', False: f'fits the data in {source}, which is not the competition\'s',
+    known = {True: 'is ready to submit', False: f'fits the data in {source}, which is not the competition\'s',
         None: f'fits the data in {source}'}
     kind = 'digits' if digits.competition == DIGIT_RECOGNIZER else 'classes of train.csv'
     click.echo(f'{file} {known[digits.official]}: {len(submission):,} rows, each id once, {kind} for labels.')
     if not submission.equals(found):
-        click.echo('Note: its ids are in another order than those of the sample submission, which Kaggle takes, too.')
-    if b'"' in file.read_bytes(): click.echo('Note: cells stand in quotes, which Kaggle takes, too.')
+        click.echo('Note: its ids are not in the order of the sample submission, which Kaggle accepts.')
+    if b'"' in file.read_bytes(): click.echo('Note: it has cells in quotes, which Kaggle accepts.')
 
 # %% ../../nbs/88_cli.runs.ipynb #9c49018b
 @click.command()

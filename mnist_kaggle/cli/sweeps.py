@@ -51,13 +51,13 @@ def plan_sweep(
 # %% ../../nbs/89_cli.sweeps.ipynb #794a414b
 def data_of(
     jobs: list # of `Job`
-) -> tuple[str|None, str|None]: # see `find_data`, None searches; what Kaggle calls the competition
+) -> tuple[str|None, str|None]: # see `find_data`, None searches; the competition's name on Kaggle
     "The data that the notebooks of a sweep name in their parameters; a `SweepError` if they differ."
     from mnist_kaggle.sweeps.values import SweepError
     named = {(job.own.parameters['data'] if job.own else None, job.competition) for job in jobs}
     if len(named) > 1:
         places = ', '.join(' of '.join(map(repr, filter(None, pair))) or 'None' for pair in sorted(named, key=str))
-        raise SweepError(f'The runs of a sweep have the same data, and these would have {places}: name it by --data and --competition.')
+        raise SweepError(f'All runs of a sweep must use the same data, not {places}: name it by --data and --competition.')
     return named.pop()
 
 # %% ../../nbs/89_cli.sweeps.ipynb #c5beab14
@@ -94,7 +94,7 @@ def say_sweep(
 @OUT
 @click.option('--split', help=f'{SPLITS}, one or more  [default: first80]')
 @click.option('--scheduler', envvar='DASK_SCHEDULER_ADDRESS', show_envvar=True,
-    help='of an existing dask cluster, as tcp://127.0.0.1:8786  [default: workers here]')
+    help='address of an existing dask cluster, as tcp://127.0.0.1:8786  [default: local workers]')
 @TIME_LIMIT
 @OWN
 @partial(recipe_options, several=True)
@@ -116,30 +116,29 @@ def sweep(table, data, competition, out, scheduler, time_limit, own, **values):
         with worker_clients(jobs, scheduler) as client:
             try: found = run_sweep(client, jobs, source, out, time_limit)
             except KeyboardInterrupt:
-                click.echo('Stopped. The runs that have ended are kept, and the same command goes on from them.')
+                click.echo('Stopped. Finished runs are kept; repeat the command to continue.')
                 raise
     say_sweep(found, out)
 
 # %% ../../nbs/89_cli.sweeps.ipynb #7431d9fa
 def caveats(
     split: str, # the members', from `common_split`
-    top: int|None # so many were chosen by their validation accuracy
+    top: int|None # the number chosen by validation accuracy
 ) -> list[str]: # lines
-    "What an ensemble's accuracy does not say."
+    "The caveats of an ensemble's accuracy."
     lines = []
-    if split == 'all': lines.append('The members were trained on all rows: there is no validation accuracy, and no prediction interval.')
+    if split == 'all': lines.append('The members were trained on all rows: no validation accuracy and no prediction interval.')
     if split.startswith('folds'):
-        lines.append("The ensemble's accuracy is out of fold: each row was predicted by those members that have not seen it. So there is "
-            "no prediction interval for the whole.")
+        lines.append("The ensemble's accuracy is out of fold: each row was predicted only by members that were not trained on it. So "
+            "it has no prediction interval.")
     if top:
-        lines.append('The members were chosen by the validation rows that say how good they are: the accuracy of the whole is a little too '
-            'good.')
+        lines.append('The members were chosen on the same validation rows: the ensemble\'s accuracy is slightly optimistic.')
     return lines
 
 # %% ../../nbs/89_cli.sweeps.ipynb #f32d4e20
 @click.command()
 @click.argument('runs', nargs=-1, required=True, type=UserPath())
-@click.option('--top', type=int, help="of a sweep's runs, so many of the best by validation accuracy  [default: all]")
+@click.option('--top', type=int, help="how many of a sweep's best runs, by validation accuracy  [default: all]")
 @DATA
 @OUT
 def ensemble(runs, top, data, out):

@@ -32,7 +32,7 @@ SETTINGS_PAGE = 'https://www.kaggle.com/settings/api'
 
 RULES_PAGE = 'https://www.kaggle.com/competitions/{}/rules' # of a competition
 
-HOW_TO_SIGN_IN = (f'Make a token at {SETTINGS_PAGE}, and put it into the variable KAGGLE_API_TOKEN or the file ~/.kaggle/access_token; '
+HOW_TO_SIGN_IN = (f'Create a token at {SETTINGS_PAGE}, and put it into the variable KAGGLE_API_TOKEN or the file ~/.kaggle/access_token; '
                   'or put an older kaggle.json into ~/.kaggle.')
 
 Answer = TypeVar('Answer') # of Kaggle
@@ -60,13 +60,13 @@ def check_credentials(
     for name in ('KAGGLE_API_TOKEN', 'KAGGLE_USERNAME', 'KAGGLE_KEY'): # their values are never shown
         value = os.environ.get(name, '')
         if value != value.strip() or not value.isascii():
-            raise KaggleError(f'{name} has blanks, a line end or foreign letters in it: set it to the bare value.')
+            raise KaggleError(f'{name} contains spaces, a line break or non-ASCII characters: set it to the bare value.')
     halves = [name for name in ('KAGGLE_USERNAME', 'KAGGLE_KEY') if os.environ.get(name)]
     if found: return
     if halves:
         other, = {'KAGGLE_USERNAME', 'KAGGLE_KEY'} - set(halves)
-        raise KaggleError(f'{halves[0]} is set, and {other} is not: set both, or neither. {HOW_TO_SIGN_IN}')
-    raise KaggleError(f'There are no Kaggle credentials. {HOW_TO_SIGN_IN}')
+        raise KaggleError(f'{halves[0]} is set, but {other} is not: set both, or neither. {HOW_TO_SIGN_IN}')
+    raise KaggleError(f'No Kaggle credentials were found. {HOW_TO_SIGN_IN}')
 
 # %% ../../nbs/76_kaggle.client.ipynb #5b02884a
 def credentials_used(
@@ -88,9 +88,9 @@ def explain(
     "An error message that says what to do."
     if status == 401: return f'Kaggle refused the credentials: {message} {HOW_TO_SIGN_IN}'
     if status == 403:
-        return (f'Kaggle refused: {message} For the competition\'s files and submissions its rules must be accepted, once: '
+        return (f'Kaggle refused: {message} Accept the competition\'s rules once, to download its files and to submit: '
             f'{RULES_PAGE.format(slug)}')
-    if status == 429: return f'Kaggle was asked too often, again and again: {message} Try again in an hour.'
+    if status == 429: return f'Kaggle\'s rate limit was reached repeatedly: {message} Try again in an hour.'
     return f'Kaggle answered with status {status}: {message}'
 
 # %% ../../nbs/76_kaggle.client.ipynb #eb1722b3
@@ -112,12 +112,12 @@ def kaggle_errors(
         raise KaggleError(explain(error.response.status_code, str(error), slug) if error.response is not None
             else f'Kaggle answered: {error}') from None
     except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
-        raise KaggleError(f'Kaggle could not be reached, or the connection broke off ({without_query(error)}). Look at the network, and '
+        raise KaggleError(f'Kaggle could not be reached, or the connection broke ({without_query(error)}). Check the network, and '
             'try again.') from None
     # raised by the client if a response is not JSON, or has other fields
     except (requests.RequestException, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise KaggleError(f'Kaggle did not answer as its client expects ({type(error).__name__}: {error}). Is there a newer version of the '
-            'package kaggle?') from None
+        raise KaggleError(f'Kaggle sent an unexpected answer ({type(error).__name__}: {error}). Try a newer version of the package '
+            'kaggle.') from None
 
 # %% ../../nbs/76_kaggle.client.ipynb #04ea59b7
 MAX_ASKED, MAX_PAUSE = 5, 900 # tries of one request; seconds to wait between two
@@ -138,7 +138,7 @@ def patiently(
                 if error.response is None or error.response.status_code not in again or not left: raise
                 pause = Retry().parse_retry_after(error.response.headers.get('Retry-After', '30'))
                 if pause > MAX_PAUSE:
-                    raise KaggleError(f'Kaggle was asked too often. It asks to wait for {pause/60:.0f} minutes.') from None
+                    raise KaggleError(f'Kaggle\'s rate limit was reached: it asks to wait for {pause/60:.0f} minutes.') from None
                 print(f'Kaggle answers with status {error.response.status_code}: waiting for {pause:.0f} seconds.')
                 time.sleep(pause)
     return wait
@@ -154,7 +154,7 @@ class PatientApi:
 
 # %% ../../nbs/76_kaggle.client.ipynb #5e979006
 def sign_in() -> PatientApi:
-    "Kaggle's client, signed in; a `KaggleError` where there are no credentials, or they are refused."
+    "Kaggle's client, signed in; a `KaggleError` if there are no credentials, or they are refused."
     found = find_credentials()
     if on_kaggle() and not importlib.util.find_spec('fastkaggle'):
         raise KaggleError('In a notebook on Kaggle, attach the competition (Add Input). To sign in from there, install fastkaggle, and put '
@@ -166,13 +166,13 @@ def sign_in() -> PatientApi:
         with kaggle_errors(), contextlib.redirect_stdout(said): api = import_kaggle()
     except (SystemExit, NameError) as error: # the client calls `exit`, which a notebook does not have
         if getattr(error, 'name', 'exit') != 'exit': raise
-        raise KaggleError(f'Kaggle does not accept what is in {" or ".join(found)}. {HOW_TO_SIGN_IN}') from None
+        raise KaggleError(f'Kaggle does not accept the credentials in {" or ".join(found)}. {HOW_TO_SIGN_IN}') from None
     except Exception as error:
         if not on_kaggle(): raise
-        raise KaggleError(f'The secrets of this notebook can\'t be had: {error}') from None # of whatever kind Kaggle's own module has
+        raise KaggleError(f'The secrets of this notebook can\'t be read: {error}') from None # of whatever kind Kaggle's own module has
     for line in dict.fromkeys(said.getvalue().splitlines()): print(line, file=sys.stderr)
     if len(found) > 1:
-        print(f"Signed in by {credentials_used(found, str(api.config_values.get('auth_method')))}; there are {', '.join(found)}.")
+        print(f"Signed in by {credentials_used(found, str(api.config_values.get('auth_method')))}; found: {', '.join(found)}.")
     return PatientApi(api)
 
 # %% ../../nbs/76_kaggle.client.ipynb #795d4539

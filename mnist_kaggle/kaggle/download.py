@@ -27,7 +27,7 @@ def alone_in(
 ) -> Iterator[None]:
     "Lock a folder for this process, after waiting for any other that holds it."
     if (descriptor := try_lock(folder)) is None:
-        print(f'Another program is busy in {folder}: waiting for it.')
+        print(f'Another program is using {folder}: waiting for it.')
         descriptor = os.open(folder, os.O_RDONLY)
         lock(descriptor, wait=True)
     try: yield
@@ -45,7 +45,7 @@ def download_to(
         api, fetched, slug = sign_in(), folder/whole.name, whole.stem
         with kaggle_errors(slug): api.competition_download_files(slug, path=str(folder), quiet=False)
         try:
-            if not fetched.is_file(): raise KaggleError('Kaggle sent no zip. Does this network ask you to sign in first?')
+            if not fetched.is_file(): raise KaggleError('Kaggle sent no zip file. Does this network ask you to sign in first?')
             read_data(fetched, slug)
         except (KaggleError, DataError):
             for path in folder.iterdir(): shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -69,5 +69,5 @@ def fetch_or_sample(
     if not found and not any(os.environ.get(name) for name in ('KAGGLE_USERNAME', 'KAGGLE_KEY')): return use_sample(slug)
     try: return download_data(slug)
     except (KaggleError, DataError) as error:
-        sample = ' Or take the built-in sample, which means nothing on Kaggle: --data sample.' if slug == DIGIT_RECOGNIZER.slug else ''
+        sample = ' Or use the built-in sample, though not for submissions: --data sample.' if slug == DIGIT_RECOGNIZER.slug else ''
         raise KaggleError(f'{error}{sample}') from None

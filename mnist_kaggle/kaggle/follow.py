@@ -38,7 +38,7 @@ def fetch_files(
     wanted = '|'.join(map(re.escape, (*RESULTS, 'run.json', EXECUTED)))
     with kaggle_errors():
         try: api.kernels_output(kernel, str(folder), file_pattern=f'^({wanted})$', force=True, quiet=True)
-        except UnicodeEncodeError: print("Kaggle's log has letters that this locale lacks, and is not kept.") # it comes last
+        except UnicodeEncodeError: print("Kaggle's log has characters that this locale can't show, so it is not kept.") # it comes last
     if (folder/EXECUTED).exists(): (folder/EXECUTED).rename(folder/'pipeline.ipynb')
     for log in folder.glob('*.log'): log.rename(folder/'kaggle.log')
 
@@ -63,7 +63,7 @@ def check_sent(
         raise RunError("The run on Kaggle was not made with the competition's data: send it again by --force.")
     for name, value in sent.items():
         if value != 'auto' and found.get(name) != value:
-            raise RunError(f'The run on Kaggle is not what was sent: its {name} is {found.get(name)!r}, and {value!r} was sent. Was it '
+            raise RunError(f'The run on Kaggle is not what was sent: its {name} is {found.get(name)!r}, but {value!r} was sent. Was it '
                 'edited there?')
 
 # %% ../../nbs/85_kaggle.follow.ipynb #e53af7a0
@@ -73,7 +73,7 @@ def audit_fetched(
 ) -> None:
     "Recompute a fetched run's results if the competition's files are here; a `RecordError` if they differ."
     try: data = read_data(find_recorded_data(record), recorded_competition(record).slug)
-    except DataError: return print('Its results are not computed again, since the competition\'s files are not here: `verify` does it.')
+    except DataError: return print('Its results were not recomputed, since the competition\'s files are not here: `verify` does it.')
     audit_run(staging, record, data)
 
 # %% ../../nbs/85_kaggle.follow.ipynb #8c85f91a
@@ -89,8 +89,8 @@ def fetch_run(
         if own: own.write(staging)
         fetch_files(api, kernel, staging)
         if problem := find_problem(staging):
-            raise RunError(f'What came of {kernel} is no complete run. {problem} The same command fetches it again, '
-                '--force sends it again.')
+            raise RunError(f'The output of {kernel} is not a complete run. {problem} Repeat the command to fetch it again, or add '
+                '--force to send it again.')
         record = read_record(staging)
         check_sent(record, parameters, own)
         audit_fetched(staging, record)
@@ -110,7 +110,7 @@ def keep_failure(
     failed = out/kernel.rpartition('/')[2]
     with staging_folder(failed) as staging:
         try: fetch_files(api, kernel, staging)
-        except KaggleError as error: return f'What it left on Kaggle could not be fetched. {error}'
+        except KaggleError as error: return f'Its output on Kaggle could not be fetched. {error}'
         log = failed.with_name(f'{failed.name}-failed.log')
         if (staging/'kaggle.log').exists(): (staging/'kaggle.log').replace(log)
         return keep_failed(staging/'pipeline.ipynb', problem, failed_notebook(failed)) + (f' The log is {log}.' if log.exists() else '')
@@ -132,7 +132,7 @@ def follow_notebook(
         f'{kernel} is running', minutes)
     reader.stop()
     if answer is not None and answer.status.name == 'COMPLETE': return fetch_run(api, kernel, parameters, out, own)
-    state = answer.status.name if answer is not None else 'nothing yet'
+    state = answer.status.name if answer is not None else 'unknown'
     problem = f'{kernel} ended with {state} on Kaggle: {answer.failure_message or "no reason is given"}' if state in FAILED else (
-        f'{kernel} has not ended: Kaggle says {state}. The same command with --follow waits for it.')
+        f'{kernel} has not ended: its status is {state}. Repeat the command with --follow to wait for it.')
     raise RunError(f'{problem}\n{keep_failure(api, kernel, problem, out)}')

@@ -27,7 +27,7 @@ def other_machine(
     asked, given = machine(device), record['device']
     if not asked['enable_gpu']: return None
     if given['type'] == 'cpu':
-        return (f"*** A GPU was asked for ({asked['machine_shape']}), and Kaggle gave none: the run was made on the CPU, "
+        return (f"*** A GPU was requested ({asked['machine_shape']}), but Kaggle provided none: the run used the CPU, "
             f"{given.get('processor')}. ***")
     if CARDS[asked['machine_shape']] in given['name']: return None
-    return f"*** {asked['machine_shape']} was asked for, and Kaggle gave {given['name']}. ***"
+    return f"*** {asked['machine_shape']} was requested, but Kaggle provided {given['name']}. ***"

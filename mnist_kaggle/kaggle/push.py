@@ -104,7 +104,7 @@ def prepare(
     contents |= {f'{kind}/dataset-metadata.json': json.dumps(one, indent=1).encode() for kind, one in about.items()}
     contents |= {'notebook/pipeline.ipynb': notebook, 'notebook/kernel-metadata.json': json.dumps(about_kernel, indent=1).encode()}
     others = {str(path.relative_to(folder)) for path in folder.glob('*/*')} - set(contents)
-    if others: raise KaggleError(f'{folder} holds what is not ours to send: {", ".join(sorted(others))}. Move it elsewhere.')
+    if others: raise KaggleError(f'{folder} contains other files than those to send: {", ".join(sorted(others))}. Move them away.')
     for path, content in contents.items(): write_file(folder/path, content)
     return about_kernel
 
@@ -124,10 +124,10 @@ def send_dataset(
         with kaggle_errors(): response = api.dataset_create_new(str(folder), public=public, quiet=True)
         in_use = 'already in use' in (response.error or '') # its first version is being made; until then Kaggle answers 403
         if not in_use and (response.error or response.status == 'error'):
-            raise KaggleError(f'Kaggle did not take the data set {dataset}: {response.error}')
-        print(f'{"The library" if folder.name == "wheel" else "What lies beside the notebook"} is on Kaggle as the data set {dataset}.')
+            raise KaggleError(f'Kaggle did not accept the data set {dataset}: {response.error}')
+        print(f'{"The library" if folder.name == "wheel" else "The bundle of modules and files"} is on Kaggle as the data set {dataset}.')
     last = wait_for(status, lambda status: status in ('ready', 'failed', 'deleted'), 'waiting for the data set', minutes)
-    if last != 'ready': raise KaggleError(f'Kaggle has not made the data set {dataset} ready: it says {last!r}. {advice}')
+    if last != 'ready': raise KaggleError(f'The data set {dataset} is not ready on Kaggle: its status is {last!r}. {advice}')
     with kaggle_errors(): names = [file.name for file in api.dataset_list_files(dataset).dataset_files]
     if file not in names: raise KaggleError(f'The data set {dataset} lacks {file}: its upload failed. {advice}')
 
@@ -139,11 +139,11 @@ def send_notebook(
     "Save the notebook on Kaggle, which runs it there; a `KaggleError` names what Kaggle did not accept."
     slug, = json.loads((folder/'kernel-metadata.json').read_text(encoding='utf-8'))['competition_sources']
     with kaggle_errors(slug): response = api.kernels_push(str(folder))
-    if response.error: raise KaggleError(f'Kaggle did not take the notebook: {response.error}')
+    if response.error: raise KaggleError(f'Kaggle did not accept the notebook: {response.error}')
     for what, names in {'competition': response.invalid_competition_sources, 'data set': response.invalid_dataset_sources}.items():
         if names:
-            raise KaggleError(f"Kaggle did not give the notebook the {what} {', '.join(names)}. Stop it at {response.url}; has this "
-                "account joined the competition?")
+            raise KaggleError(f"Kaggle did not attach the {what} {', '.join(names)} to the notebook. Stop it at {response.url}. Has "
+                "this account joined the competition?")
     return response.url, response.version_number
 
 # %% ../../nbs/84_kaggle.push.ipynb #ccf36c17
@@ -158,14 +158,13 @@ def push_notebook(
     kernel, version = about['id'], kernel_version(api, about['id'])
     if version and not force:
         answer = wait_for(lambda: kernel_status(api, kernel, version), lambda answer: answer is not None,
-            'waiting for Kaggle to say how it stands',
+            'waiting for its status',
             minutes)
         if answer is None:
-            raise KaggleError(f'Kaggle has version {version} of {kernel}, and does not say how it stands. Nothing is sent: try again in '
-                'some minutes, '
-                'or send it all the same by --force.')
+            raise KaggleError(f'Kaggle has version {version} of {kernel}, but does not report its status. Nothing was sent: try again '
+                'in some minutes, or send it anyway by --force.')
         if answer.status.name not in FAILED:
-            print(f'Kaggle has this notebook, and says {answer.status.name}: it is not sent again.')
+            print(f'Kaggle has this notebook (status {answer.status.name}), so it is not sent again.')
             return f'https://www.kaggle.com/code/{kernel}', version
     if about['enable_gpu'] and (line := quota_line(api)): print(line)
     for path in sorted(folder.glob('*/dataset-metadata.json')): send_dataset(api, path.parent, not about['is_private'])

@@ -26,7 +26,7 @@ def check_run(
     folder, record = Path(folder), read_record(folder)
     competition = recorded_competition(record)
     if competition.sha256 not in (None, record['data']['sha256']):
-        raise RecordError(f"{folder} is not for Kaggle: it was not made with the competition's data.")
+        raise RecordError(f"{folder} can't be submitted: it was not made with the competition's data.")
     data = read_data(find_recorded_data(record, data), competition.slug)
     try: check_submission(read_submission(folder/'submission.csv', competition), data)
     except SubmissionError as error: raise SubmissionError(f'{folder/"submission.csv"}: {error}') from None
@@ -41,8 +41,7 @@ def competition_of(
 ) -> str:
     "The competition of a run; a `RecordError` if it is unknown, or record and option differ."
     recorded = recorded_competition(record).slug
-    if given and recorded and given != recorded: raise RecordError(f'{folder} is of {recorded}, and cannot be handed in to {given}.')
+    if given and recorded and given != recorded: raise RecordError(f"{folder} was made for {recorded}, and can't be submitted to {given}.")
     if slug := check_slug(given) or recorded: return slug
-    raise RecordError(f"{folder}: which of Kaggle's competitions its data is of, nobody has said. Add --competition NAME, the end of its "
-        "page's "
-        'address.')
+    raise RecordError(f"{folder} does not record the competition of its data. Add --competition NAME, the last part of the "
+        "address of the competition's page.")

@@ -21,7 +21,7 @@ if TYPE_CHECKING: from kagglesdk.kernels.types.kernels_api_service import ApiGet
 def ask_or_none(
     question: Callable[[str], Answer], # of the client's
     name: str # of a data set or a notebook of this account
-) -> Answer|None: # None if there is none of this name
+) -> Answer|None: # None if it does not exist
     "Kaggle's answer about something that may not exist."
     import requests
     with kaggle_errors():
@@ -65,14 +65,14 @@ def kernel_status(
 def quota_line(
     api: PatientApi # signed in
 ) -> str: # '' where the client can't ask
-    "How many hours of GPU are left this week."
+    "How many GPU hours are left this week."
     if not hasattr(api, 'quota_view'): return ''
     try:
         with kaggle_errors(): quota = api.quota_view().gpu_quota
-    except KaggleError as error: return f'How many hours of GPU are left Kaggle does not say. {error}'
+    except KaggleError as error: return f'The remaining GPU hours are unknown. {error}'
     if not quota or not quota.total_time_allowed: return ''
     total, used = [(time or timedelta()).total_seconds() / 3600 for time in (quota.total_time_allowed, quota.time_used)]
-    return f'Of {total:.0f} hours of GPU this week, {max(0, total - used):.1f} are left.'
+    return f'{max(0, total - used):.1f} of {total:.0f} GPU hours are left this week.'
 
 # %% ../../nbs/82_kaggle.session.ipynb #76471284
 def show_event(

@@ -67,7 +67,7 @@ def check_limit(
 ) -> None:
     "Print how many submissions are left today; a `KaggleError` if there are none."
     with kaggle_errors(slug): limits = api.competition_get_submission_limits(slug)
-    if limits.num_allowed_now > 0: print(f'{limits.num_allowed_now} submissions are left today, this one among them.')
+    if limits.num_allowed_now > 0: print(f'{limits.num_allowed_now} submissions are left today, including this one.')
     elif limits.limited_by_total:
         raise KaggleError(f'No submission is left: {limits.num_total} were made, and the competition allows no more.')
     elif limits.num_today or limits.num_total:
@@ -86,9 +86,8 @@ def check_takes_files(
     with kaggle_errors(slug), api.build_kaggle_client() as client:
         about = client.competitions.competition_api_client.get_competition(request)
     if about.is_kernels_submissions_only:
-        raise KaggleError(f'{slug} takes submissions from notebooks only. Run it there by `mnist_kaggle push --competition {slug}`, with '
-            'the '
-            'options of this run; then open its page, choose submission.csv under Output, and click Submit to Competition.')
+        raise KaggleError(f'{slug} accepts submissions from notebooks only. Push this run by `mnist_kaggle push --competition {slug}`, '
+            'with its options; then open its page on Kaggle, choose submission.csv under Output, and click Submit to Competition.')
 
 # %% ../../nbs/79_kaggle.submit.ipynb #798fb43f
 def send(
@@ -102,7 +101,7 @@ def send(
     check_limit(api, slug)
     with kaggle_errors(slug):
         response = api.competition_submit(str(folder/'submission.csv'), submission_message(folder, record), slug, quiet=True)
-    if not response.ref: raise KaggleError(f'Kaggle did not take the submission: {response.message}')
+    if not response.ref: raise KaggleError(f'Kaggle did not accept the submission: {response.message}')
     return response.ref
 
 # %% ../../nbs/79_kaggle.submit.ipynb #1a20bb46
@@ -134,7 +133,7 @@ def submit_run(
     folder = Path(folder)
     with alone_in(folder):
         equal = None if force else find_equal(list_submissions(api, slug), record)
-        if equal: print(f"An equal submission was sent before ({equal.description!r}): it is not sent again.")
+        if equal: print(f"An equal submission was sent before ({equal.description!r}), so it is not sent again.")
         if equal: return write_note(folder, record, equal.ref, equal)
         write_note(folder, record, None)
         try: return write_note(folder, record, send(api, folder, record, slug))

@@ -56,29 +56,29 @@ PROMISED = ('device processor', 'device settings', 'device operators') # may dif
 
 def broken_promise(
     old: dict, # record
-    new: dict # record of the same run made again, which came out otherwise
-) -> str: # '' where nothing was promised
-    "What to say where portable numerics did not give the same bytes on another processor."
+    new: dict # record of its repetition, which differs
+) -> str: # '' if it is no bug
+    "A message if portable numerics did not give the same bytes on another processor."
     because, operators = reasons(old, new), differing_operators(old, new)
     portable = old['parameters'].get('numerics') == new['parameters'].get('numerics') == 'portable'
     if not (portable and because and all(reason.startswith(PROMISED) for reason in because)): return ''
     promised = [name for name in operators if name not in NOT_PROMISED]
     if operators and not promised and 'own' in old:
-        return f"numerics='portable' does not hold for {' and '.join(operators)}. Does the notebook, or its optimiser, call them?"
-    first = f'The first operator that differs is {promised[0]!r}' if promised else 'No operator that it holds for differs on fixed numbers'
-    return (f"numerics='portable' should have given the same bytes here as there. {first}. Please report it to mnist_kaggle's authors, "
+        return f"numerics='portable' does not cover {' and '.join(operators)}. Does the notebook or its optimiser call them?"
+    first = f'The first operator that differs is {promised[0]!r}' if promised else 'No operator that it covers differs on fixed inputs'
+    return (f"numerics='portable' should give the same bytes on every processor. {first}. Please report it to mnist_kaggle's authors, "
         'with these lines and run.json.')
 
 # %% ../../nbs/62_runs.differences.ipynb #192f3364
 def parting_epoch(
     folder: Path, # of a run
     made: Path # of the same run made again
-) -> str: # '' where their histories are the same
-    "The first epoch in which two trainings came to different losses or another accuracy."
+) -> str: # '' if their histories are equal
+    "The first epoch in which two trainings differ in a loss or in accuracy."
     ours, theirs = [pd.read_csv(place/'history.csv', dtype=str).drop(columns='seconds') for place in (folder, made)]
-    if len(ours) != len(theirs): return f'One has {len(ours)} epochs, the other {len(theirs)}.'
+    if len(ours) != len(theirs): return f'One training has {len(ours)} epochs, the other {len(theirs)}.'
     parted = np.flatnonzero((ours.fillna('') != theirs.fillna('')).any(axis=1))
-    return f'The two trainings part in epoch {parted[0]} (the first is 0).' if len(parted) else ''
+    return f'The two trainings first differ in epoch {parted[0]} (the first is 0).' if len(parted) else ''
 
 # %% ../../nbs/62_runs.differences.ipynb #57565bb1
 def compare_answers(
@@ -100,13 +100,13 @@ def tell_differences(
     made: Path, # of the same run made again
     old: dict # record of the first
 ) -> tuple[int, str]: # exit status; what was found
-    "Say whether a run came out the same again, and if not, what differs and what may explain it."
+    "Whether a run was reproduced, and if not, what differs and what may explain it."
     new = read_record(made)
-    if not (changed := differences(old, new)): return 0, f'{folder} came out the same again, byte for byte.'
+    if not (changed := differences(old, new)): return 0, f'{folder} was reproduced, byte for byte.'
     theirs, ours = [read_submission(place/'submission.csv', recorded_competition(old)).iloc[:, 1].to_numpy() for place in (folder, made)]
     because = reasons(old, new)
     parted = parting_epoch(folder, made) if old['kind'] == 'run' else ''
-    words = [f'{folder} came out otherwise. What differs: {", ".join(changed)}.', compare_answers(theirs, ours, old, new),
+    words = [f'{folder} was not reproduced. Different: {", ".join(changed)}.', compare_answers(theirs, ours, old, new),
              *([parted] if parted else []), *([promise] if (promise := broken_promise(old, new)) else []),
-             'What may explain it:' if because else 'Nothing that the records hold explains it.', *because]
+             'Possible reasons:' if because else 'The records do not explain it.', *because]
     return (3 if because else 1), '\n'.join(words)

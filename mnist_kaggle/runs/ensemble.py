@@ -169,7 +169,7 @@ def verify_ensemble(
         for member, path in zip(old['members'], members):
             if not path.exists(): return 2, f"{folder} can't be made again here: its member {path} is missing."
             if read_record(path)['files']['logits.safetensors'] != member['logits']:
-                raise RecordError(f'{path} has other logits than the member of that name had.')
+                raise RecordError(f'{path}: its logits differ from those of the averaged member.')
     except RecordError as error: return 1, str(error)
     try:
         with scratch_folder('verify') as scratch:

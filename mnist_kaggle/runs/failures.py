@@ -44,13 +44,13 @@ def begun_cells(
 
 # %% ../../nbs/56_runs.failures.ipynb #4692b6f3
 def say_end(
-    notebook: Path # as papermill has left it
-) -> str: # '' where no cell has begun
-    "Where a notebook has ended that did not come to its end."
+    notebook: Path # as far as papermill executed it
+) -> str: # '' if no cell was started
+    "In which cell a notebook stopped before its end."
     cells = begun_cells(notebook)
     leaving = [cell for cell in cells if re.search(r'^[^#]*\b(exit|quit|_exit)\(', cell.source, re.M)]
-    if leaving: return f' Leave out exit() in {leaving[0]}: it ends the notebook.'
-    return f' It came to {cells[-1]}.' if cells else ''
+    if leaving: return f' Remove exit() from {leaving[0]}: it ends the notebook.'
+    return f' The notebook had reached {cells[-1]}.' if cells else ''
 
 # %% ../../nbs/56_runs.failures.ipynb #6cdd8012
 PYTHON_S_OWN = ('resource_tracker', 'multiprocessing.forkserver') # these end by themselves with the kernel

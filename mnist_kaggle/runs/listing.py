@@ -26,30 +26,30 @@ def read_note(
     except FileNotFoundError: return None
     except (ValueError, AttributeError): note = {} # no JSON, or no object
     if not {'ref', 'status', 'sent', 'public_score', 'error', 'score_lower', 'score_upper'} <= set(note):
-        raise RecordError(f'{Path(folder)/NOTE} is damaged. Delete it: `mnist_kaggle scores` asks Kaggle again.')
+        raise RecordError(f'{Path(folder)/NOTE} is damaged. Delete it; `mnist_kaggle scores` writes it again.')
     return note
 
 # %% ../../nbs/61_runs.listing.ipynb #f83b527f
 def find_alarm(
     note: dict # from `write_note`
-) -> str|None: # what is alarming, if anything is
-    "Whether the public score is one that the validation rows did not let expect."
+) -> str|None: # None if it is inside
+    "A message if the public score is outside its prediction interval."
     if not note['public_score'] or note['score_lower'] is None: return None
-    if not re.fullmatch(r'\d+(\.\d+)?', note['public_score']): return f"The score {note['public_score']!r} is no number."
+    if not re.fullmatch(r'\d+(\.\d+)?', note['public_score']): return f"The score {note['public_score']!r} is not a number."
     if note['score_lower'] - 1e-5 < float(note['public_score']) <= note['score_upper']: return None # Kaggle cuts a score to five digits
     interval = f"{note['score_lower']:.4f} to {note['score_upper']:.4f}"
-    return (f"The score {note['public_score']} is outside of its prediction interval, {interval}. {1 - LEVEL:.1%} of honest runs are: "
-            'look for the mistake before you trust this run or its validation accuracy.')
+    return (f"The score {note['public_score']} is outside its prediction interval, {interval}, as only {1 - LEVEL:.1%} of correct "
+            'runs are. Look for the mistake before you trust this run or its validation accuracy.')
 
 # %% ../../nbs/61_runs.listing.ipynb #452dae9f
 def find_runs(
     out: str|Path # the folder for the runs' folders
 ) -> dict[Path, dict]: # records by folder
-    "The complete runs in a folder; what is damaged is named and passed over."
+    "The complete runs in a folder; damaged ones are named and skipped."
     records = {}
     for path in sorted(Path(out).expanduser().glob('[!.]*/run.json')): # a hidden one is unfinished
         try: records[path.parent], _ = read_record(path.parent), read_note(path.parent)
-        except RecordError as error: print(f'Passed over: {error}')
+        except RecordError as error: print(f'Skipped: {error}')
     return records
 
 # %% ../../nbs/61_runs.listing.ipynb #c05f6b44

@@ -85,11 +85,11 @@ def load_run(
     from safetensors.torch import load_file
     from mnist_kaggle.training.net import make_net
     try: recipe = Recipe(**json.loads((folder/'recipe.json').read_text(encoding='utf-8')))
-    except TypeError as error: raise RecordError(f'{folder}: recipe.json is of another version of mnist_kaggle: {error}') from None
+    except TypeError as error: raise RecordError(f'{folder}: recipe.json was written by another version of mnist_kaggle: {error}') from None
     torch.set_num_threads(recipe.threads)
     maker = find_maker(folder, record, notebook) if notebook else None
     # `make_net` may import modules, too
     with inside(folder, list(record.get('own', {}).get('files', ()))): net = make_net(recipe, maker, recorded_competition(record))
     try: net.load_state_dict(load_file(folder/'model.safetensors'))
-    except RuntimeError as error: raise RecordError(f'{folder}: model.safetensors is not of the net in recipe.json: {error}') from None
+    except RuntimeError as error: raise RecordError(f'{folder}: model.safetensors does not fit the net in recipe.json: {error}') from None
     return net.eval(), recipe

@@ -22,33 +22,33 @@ def read_members(
     folders: list[str|Path] # of runs
 ) -> dict[Path, dict]: # records, in the order of the runs' names
     """The records of runs; a `RecordError` names one that is incomplete, was changed, is an ensemble itself or is named twice,
-    and where there are not two."""
+    or if there are fewer than two."""
     records = {folder: read_record(folder)
         for folder in sorted(map(Path, folders), key=lambda folder: (folder.resolve().name, str(folder)))}
     results = [record['files']['logits.safetensors'] for record in records.values()]
     for (folder, record), result in zip(records.items(), results):
         if record['kind'] == 'ensemble': raise RecordError(f'{folder} is an ensemble: name its members instead.')
         if results.count(result) > 1:
-            raise RecordError(f'{folder} has the same logits as another member: the same answers would count twice.')
-    if len(folders) != len(records) or len(records) < 2: raise RecordError('An ensemble has at least two members, each of them once.')
+            raise RecordError(f'{folder} has the same logits as another member: the same predictions would count twice.')
+    if len(folders) != len(records) or len(records) < 2: raise RecordError('An ensemble needs at least two members, each named once.')
     return records
 
 # %% ../../nbs/64_runs.members.ipynb #dc4eab0f
 def common_split(
     records: dict[Path, dict] # of the members
 ) -> str: # 'first80', 'all', 'fold-K-of-N' or 'folds of N'
-    "What the members trained on; a `RecordError` where their data or splits don't go together."
+    "What the members trained on; a `RecordError` if their data or splits don't fit together."
     first, *others = records
     for folder in others:
         for name, digest in records[first]['data']['sha256'].items():
             if records[folder]['data']['sha256'][name] != digest:
-                raise RecordError(f'{first} and {folder} are of different data: {name} is not the same file.')
+                raise RecordError(f'{first} and {folder} were trained on different data: {name} differs.')
     splits = sorted({record['parameters']['split'] for record in records.values()})
     if len(splits) == 1: return splits[0]
     divisions = {parse_fold(split)[1] if split.startswith('fold-') else split for split in splits}
     if len(divisions) == 1 and isinstance(division := divisions.pop(), int): return f'folds of {division}'
-    raise RecordError(f"The members were trained on different splits: {', '.join(splits)}. What one has not seen another has learned, so "
-        "nothing could be said of the whole.")
+    raise RecordError(f"The members were trained on different splits: {', '.join(splits)}. One's validation rows are "
+        "another's training rows, so the ensemble's accuracy can't be measured.")
 
 # %% ../../nbs/64_runs.members.ipynb #e671372a
 def stored_logits(
@@ -76,22 +76,22 @@ def sweep_members(
     folder: Path, # of a sweep
     top: int|None = None # of its runs, the best ones; None for all
 ) -> list[Path]: # the runs' folders
-    "The runs of a sweep; a `RecordError` where some failed, or there are fewer than asked for, or nothing to choose them by."
+    "The runs of a sweep; a `RecordError` if some failed, there are fewer than requested, or they can't be ranked."
     try: table = pd.read_csv(folder/'sweep.csv')
     except (OSError, ValueError) as error: raise RecordError(f"{folder} is neither a run nor a sweep's folder: {error}") from None
     if lack := {'run', 'split', 'accuracy', 'error'} - set(table):
-        raise RecordError(f"{folder/'sweep.csv'} is no sweep's table: it has no column {', '.join(sorted(lack))}.")
+        raise RecordError(f"{folder/'sweep.csv'} is not a sweep's table: it lacks the column {', '.join(sorted(lack))}.")
     if top is None:
         if table.error.notna().any():
-            raise RecordError(f'{int(table.error.notna().sum())} runs of the sweep in {folder} failed. Run it again, or choose the best of '
-                'the others by --top.')
+            raise RecordError(f'{int(table.error.notna().sum())} runs of the sweep in {folder} failed. Run the sweep again, or choose the '
+                'best of the others by --top.')
         return [folder/run for run in table.run]
     found = table[table.error.isna()]
-    if not 2 <= top <= len(found): raise RecordError(f'--top must be from 2 to the {len(found)} runs of the sweep in {folder}, not {top}.')
+    if not 2 <= top <= len(found): raise RecordError(f'--top must be from 2 to {len(found)}, the runs of the sweep in {folder}, not {top}.')
     if found.split.nunique() > 1:
-        raise RecordError(f'--top has nothing to go by: the runs of the sweep in {folder} were validated on different rows.')
+        raise RecordError(f"--top can't rank the runs of the sweep in {folder}: they were validated on different rows.")
     if found.accuracy.isna().any():
-        raise RecordError(f'--top has nothing to go by: some runs of the sweep in {folder} were trained on all rows.')
+        raise RecordError(f"--top can't rank the runs of the sweep in {folder}: some were trained on all rows.")
     return [folder/run for run in found.sort_values('accuracy', ascending=False, kind='stable').run[:top]]
 
 # %% ../../nbs/64_runs.members.ipynb #cc15e1bc
@@ -99,7 +99,7 @@ def find_members(
     folders: list[str|Path], # of runs and of sweeps
     top: int|None = None # runs of a sweep, the best ones; None for all
 ) -> list[Path]: # of runs
-    "The runs that are meant."
+    "The runs in these folders."
     folders = list(map(Path, folders))
     if top is not None and sum(not (folder/'run.json').exists() for folder in folders) > 1:
         raise RecordError('--top chooses among the runs of one sweep: name one folder.')

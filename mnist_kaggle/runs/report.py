@@ -122,9 +122,9 @@ def all_runs_report(
     for folder, record in tqdm(find_runs(out).items(), desc='pages', disable=not on_terminal()):
         try:
             if record['kind'] == 'run': run_report(folder)
-        except RecordError as error: print(f'Passed over: {error}')
+        except RecordError as error: print(f'Skipped: {error}')
         else: rows.append(report_row(folder, record))
-    if not rows: raise FileNotFoundError(f'There is no complete run in {out}.')
+    if not rows: raise FileNotFoundError(f'{out} contains no complete run.')
     table = pd.DataFrame(rows).to_html(escape=False, index=False, border=0)
     page = ('<!DOCTYPE html><html lang="en"><head><meta '
         f'charset="utf-8"><title>Runs</title><style>{STYLE}</style></head><body><h1>Runs</h1>{table}</body></html>')

@@ -26,18 +26,18 @@ from .trust import NOTEBOOK, kept_notebook, sign_run
 # %% ../../nbs/60_runs.run.ipynb #51d90ca1
 def find_problem(
     staging: Path, # in which a notebook was executed
-    data: DigitData|None = None # that it was to be run with, to compute its results again; None to leave that out
+    data: DigitData|None = None # that it was run with, to recompute its results; None to skip that
 ) -> str|None:
-    "Why what is in the folder is no complete run, if it is none."
+    "Why the folder does not contain a complete run; None if it does."
     try:
         cells = [cell for cell in json.loads((staging/NOTEBOOK).read_text(encoding='utf-8'))['cells']
             if cell['cell_type'] == 'code' and ''.join(cell['source']).strip()]
         counts = [cell['execution_count'] for cell in cells]
-    except FileNotFoundError: return 'There is no notebook.'
+    except FileNotFoundError: return 'The notebook is missing.'
     except (ValueError, KeyError, TypeError): return 'The notebook is damaged.'
     if None in counts: return f'The notebook ended before its last cell.{say_end(staging/NOTEBOOK)}'
     if not (staging/'run.json').exists():
-        return 'The notebook has written no run.json: its last cell must be finish_run(run, learn), and its results belong into `folder`.'
+        return 'The notebook wrote no run.json: end it with finish_run(run, learn), and write its results into `folder`.'
     try:
         record = read_record(staging)
         if record['kind'] == 'run' and 'own' in record: kept_notebook(staging, record)
@@ -46,14 +46,14 @@ def find_problem(
 
 # %% ../../nbs/60_runs.run.ipynb #aa1f7e1b
 def put_aside(
-    folder: Path # that is not what it should be
+    folder: Path # that is incomplete or damaged
 ) -> None:
     "Rename a folder so that its name ends in `.damaged-N`, and say so."
     n = 1
     while (aside := folder.with_name(f'{folder.name}.damaged-{n}')).exists(): n += 1
     try: folder.rename(aside)
     except FileNotFoundError: return # an equal run was faster
-    print(f'It is kept as {aside}, and the run is made again.')
+    print(f'The folder was renamed to {aside}; the run is repeated.')
 
 # %% ../../nbs/60_runs.run.ipynb #73adb0a8
 def find_complete(
@@ -80,13 +80,12 @@ def seal_notebook(
 def check_notebook(
     folder: Path # of a run
 ) -> None:
-    "A `RecordError` where the executed notebook is another than that of the run. Runs of older versions have no hash of it."
+    "A `RecordError` if the executed notebook is missing or was changed. Runs of older versions have no hash for it."
     if not (folder/NOTEBOOK_HASH).exists(): return
     if not (folder/NOTEBOOK).exists(): raise RecordError(f'{folder/NOTEBOOK} is missing.')
     if sha256((folder/NOTEBOOK).read_bytes()).hexdigest() not in (folder/NOTEBOOK_HASH).read_text(encoding='utf-8'):
-        raise RecordError(f'{folder/NOTEBOOK} was changed since the run ended: its sha256 is not the one in {NOTEBOOK_HASH}. The results '
-            'are '
-            'as they were.')
+        raise RecordError(f'{folder/NOTEBOOK} was changed since the run ended: its sha256 is not the one in {NOTEBOOK_HASH}. The '
+            'results are unchanged.')
 
 # %% ../../nbs/60_runs.run.ipynb #a3db752f
 def publish(
@@ -113,22 +112,22 @@ def failed_notebook(
 
 # %% ../../nbs/60_runs.run.ipynb #d04f6ee6
 def keep_failed(
-    notebook: Path, # as far as it came; it need not be there, nor be whole
+    notebook: Path, # possibly incomplete or missing
     problem: str, # what went wrong
     failed: Path # where it is kept
-) -> str: # what to tell of it
+) -> str: # a message
     "Move a failed notebook, with the error first."
-    if not notebook.exists(): return 'There is no notebook of it.'
+    if not notebook.exists(): return 'No notebook was saved.'
     import nbformat
     try:
         cells = nbformat.read(notebook, 4)
         text = '\n'.join('    ' + line for line in problem.splitlines())
         cells.cells.insert(0, nbformat.v4.new_markdown_cell(f'# This run failed\n\n{text}', id='failed'))
         nbformat.write(cells, notebook)
-        first = ', with the error first'
-    except (OSError, nbformat.reader.NotJSONError): first = '' # on a full disk; the error is told all the same
+        first = '; its first cell shows the error'
+    except (OSError, nbformat.reader.NotJSONError): first = '' # on a full disk; the error is still reported
     publish_file(notebook, failed)
-    return f'The notebook, as far as it came{first}, is {failed}.'
+    return f"The failed run's notebook is {failed}{first}."
 
 # %% ../../nbs/60_runs.run.ipynb #d561a3c2
 def execute(
@@ -140,7 +139,7 @@ def execute(
     """Execute a notebook into a folder, and compute its results again; a `RunError` says what went wrong, and where the notebook
     is."""
     folder = Path(folder)
-    if folder.exists(): raise RunError(f'{folder} is there already. Delete it, or choose another folder.')
+    if folder.exists(): raise RunError(f'{folder} already exists. Delete it, or choose another folder.')
     with staging_folder(folder) as staging:
         try:
             if own: own.write(staging)
@@ -165,5 +164,5 @@ def run_once(
     remove_unfinished(folder.parent, f'.*{UNFINISHED}')
     record = find_complete(folder)
     if not record: return execute(parameters, folder, minutes, own)
-    print(f'{folder} is there already, and complete: delete it, or verify it, to run it again.')
+    print(f'{folder} is already complete. To run it again, delete it or use `mnist_kaggle verify`.')
     return record

@@ -18,22 +18,22 @@ from .record import RecordError
 NOTEBOOK = 'pipeline.ipynb' # whatever the original is called
 
 class NotKeptError(RecordError):
-    "A run by hand, which knows no notebook that it could keep."
+    "A run by hand, which contains no notebook."
 
 def kept_notebook(
     folder: Path, # of a run of a notebook of your own
     record: dict # its record
 ) -> OwnNotebook:
-    "The notebook that a run has kept; a `RecordError` where it is not the one that the record names."
+    "The notebook stored in a run; a `RecordError` if it is not the one in the record."
     if not (folder/NOTEBOOK).exists():
-        raise NotKeptError(f'{folder} has kept no notebook, since it was run by hand. `mnist_kaggle run` keeps it.')
+        raise NotKeptError(f'{folder} contains no notebook, because it was run by hand. `mnist_kaggle run` stores it.')
     try: notebook = read_notebook(folder/NOTEBOOK, record['model'])
     except NotebookError as error: raise RecordError(str(error)) from None
     own = record['own']
     found = own_identity(own['model'], own['parameters'], notebook.files, own['packages'])['files']
-    if notebook.code != record['code']['notebook']: raise RecordError(f'{folder/NOTEBOOK} has other cells than those that ran.')
+    if notebook.code != record['code']['notebook']: raise RecordError(f'{folder/NOTEBOOK}: its cells differ from those that ran.')
     for path in {**found, **own['files']}:
-        if found.get(path) != own['files'].get(path): raise RecordError(f'{folder/path} is not what the run has read.')
+        if found.get(path) != own['files'].get(path): raise RecordError(f'{folder/path} differs from the file that the run read.')
     return notebook
 
 # %% ../../nbs/58_runs.trust.ipynb #0cf601fc
@@ -52,15 +52,15 @@ def sign_run(
     folder: Path, # of a run that is about to be published
     record: dict # its record
 ) -> None:
-    """Sign the notebook of a run, together with its record. Only what executes somebody's own code needs it. Where the user has no
-    folder for signatures, this is said."""
+    """Sign the notebook of a run, together with its record. Only runs of a notebook of your own need it. A message is printed
+    if the user has no folder for signatures."""
     if 'own' not in record: return
     import nbformat
     notebook = nbformat.read(folder/NOTEBOOK, 4)
     notebook.metadata['mnist_kaggle'] = {'record': record['sha256']}
     nbformat.write(notebook, folder/NOTEBOOK)
     try: open_notary().sign(notebook)
-    except OSError as error: say_once(f"Runs are not signed, since Jupyter's data can't be written ({error}): `verify` asks for --trust.")
+    except OSError as error: say_once(f"Runs can't be signed, since Jupyter's data is not writable ({error}): `verify` needs --trust.")
 
 # %% ../../nbs/58_runs.trust.ipynb #5ebc2e88
 def is_signed(
@@ -78,11 +78,10 @@ def is_signed(
 def check_trust(
     folder: Path, # of a run
     record: dict, # its record
-    trust: bool # did the user say so?
+    trust: bool # does the user trust its code?
 ) -> None:
     "A `TrustError` says what would be executed, unless it is the library's own, signed here, or trusted."
     if 'own' not in record or trust or is_signed(folder, record): return
     what = ', '.join([str(folder/NOTEBOOK), *(str(folder/path) for path in record['own']['files'])])
-    raise TrustError(f'{folder} was not run here, and its code would be executed: {what}. Read it, and if you trust it, say so: --trust, '
-        'or '
-        'trust=True.')
+    raise TrustError(f'{folder} was not run here, and its code would be executed: {what}. Read it. If you trust it, add --trust, '
+        'or trust=True in Python.')

@@ -44,7 +44,7 @@ def find_recorded_data(
     record: dict, # of a run
     path: str|None = None # a folder, Kaggle's zip, or the word 'sample'; None searches
 ) -> Path: # a folder or a zip
-    "The data that a run was made with; a `DataError` where it can't be found."
+    "The data that a run was made with; a `DataError` if it can't be found."
     searched = []
     for source in candidates(path, recorded_competition(record).slug):
         searched.append(source)
@@ -52,9 +52,9 @@ def find_recorded_data(
             if data_sha256(source) == record['data']['sha256']: return source
         except DataError as error:
             if path is not None: raise
-            print(f'{source} is passed over: {error}')
-    raise DataError(f"the run's data, with train.csv of sha256 {record['data']['sha256']['train.csv'][:12]}…, is not in "
-        f"{' or '.join(map(str, searched))}. Name its place by --data.")
+            print(f'{source} is skipped: {error}')
+    raise DataError(f"the run's data (train.csv with sha256 {record['data']['sha256']['train.csv'][:12]}…) is not in "
+        f"{' or '.join(map(str, searched))}. Give its path by --data.")
 
 # %% ../../nbs/63_runs.verify.ipynb #478ef1ce
 def recorded_parameters(
@@ -62,20 +62,21 @@ def recorded_parameters(
     source: Path, # its data
     own: OwnNotebook|None = None # the notebook that made it; None for the library's
 ) -> dict[str, object]: # of the notebook
-    "The parameters to make a run again; a `RecordError` where this version of the library has others."
+    "The parameters to make a run again; a `RecordError` if this version of the library has others."
     recorded = record['parameters']
     known = {field.name for field in fields(Recipe)} | {'split'}
     differing = [f"{words} {', '.join(sorted(names))}" for words,
         names in (('this version of mnist_kaggle has no parameter', set(recorded) - known),
         ('the run has no parameter', known - set(recorded))) if names]
     if differing:
-        raise RecordError(f"{', and '.join(differing)}. The run was made by version {record['versions'].get('mnist_kaggle')}: install it.")
+        raise RecordError(f"{', and '.join(differing)}. The run was made by version {record['versions'].get('mnist_kaggle')}: "
+            "install that version.")
     if recorded['device'] == 'cuda' and cuda_problem():
         recorded = {**recorded, 'device': 'cpu', 'precision': recorded['precision'].replace('tf32', 'single')}
     if recorded['numerics'] == 'portable' and (problem := portable_problem()):
-        print(f'The run is portable, and is made again natively: {problem}.')
+        print(f'The run is portable, but is repeated with native numerics: {problem}.')
         recorded = {**recorded, 'numerics': 'native'}
-    given = {name: value for name, value in recorded.items() if name != 'arch'} # which the recipe's name says
+    given = {name: value for name, value in recorded.items() if name != 'arch'} # the recipe's name implies it
     given['model'] = record['own']['model'] if own else record['model']
     slug = recorded_competition(record).slug
     if slug and (own is None or 'competition' in own.parameters): given['competition'] = slug
@@ -88,13 +89,13 @@ def check_kept_net(
     data: DigitData, # that it was made with
     trust: bool # see `load_run`
 ) -> None:
-    "A `RecordError` where the net gives other logits than those kept. Small differences may be another processor's."
+    "A `RecordError` if the net's logits differ from the stored ones by more than another processor's rounding."
     from mnist_kaggle.results.evaluation import get_logits
     net, recipe = load_run(folder, trust)
     _, kept = read_logits(folder, record['metrics']['valid_rows'], len(data.test_images), len(data.competition.classes))
     logits = get_logits(net, data.test_images, recipe.tta, recipe.seed).numpy()
     if np.abs(logits - kept).max() > 0.01 * np.abs(kept).max():
-        raise RecordError(f'{folder}: the net in model.safetensors gives other logits for the test rows than those in logits.safetensors.')
+        raise RecordError(f'{folder}: the test logits of the net in model.safetensors differ from those in logits.safetensors.')
 
 # %% ../../nbs/63_runs.verify.ipynb #668741a1
 def run_again(

@@ -122,7 +122,7 @@ def remote_client(
         with ThreadPoolExecutor(1) as pool: pool.submit(asyncio.run, ask_scheduler(address)).result()
     except (OSError, ValueError) as error:
         what = str(error) or type(error).__name__
-        raise SweepError(f'The scheduler at {address} does not answer within {PATIENCE} seconds ({what}). '
+        raise SweepError(f'The scheduler at {address} did not answer within {PATIENCE} seconds ({what}). '
                          'Is the address right, and `dask scheduler` running there?') from None
     with Client(address, timeout=PATIENCE) as client:
         if not client.nthreads():
@@ -163,10 +163,10 @@ def check_workers(
         if isinstance(found, Exception):
             raise SweepError(f'The worker {address} does not have mnist_kaggle: {found}. Install it there, version {here}.')
         if found != here:
-            raise SweepError(f'The worker {address} has mnist_kaggle {found}, here it is {here}. Install the same on both.')
+            raise SweepError(f'The worker {address} has mnist_kaggle {found}, this machine has {here}. Install the same on both.')
     for address, found in ask_workers(client, identity):
         if isinstance(found, Exception):
-            raise SweepError(f'The worker {address} has another mnist_kaggle than this one: {found}. Install the same on both.')
+            raise SweepError(f'The worker {address} has a different mnist_kaggle: {found}. Install the same on both.')
         if other := compare_identity(found, ours): raise SweepError(f'The worker {address} differs: {other}. Install the same on both.')
 
 # %% ../../nbs/70_sweeps.cluster.ipynb #e6e022e7
@@ -179,7 +179,7 @@ def worker_device(
     problems = {address: problem for address, problem in client.run(cuda_problem).items() if problem}
     for address, problem in problems.items():
         if name == 'cuda' or len(problems) < len(client.nthreads()):
-            raise SweepError(f"The worker {address} can't use CUDA: {problem}. Name the device that all workers have by --device cpu, say.")
+            raise SweepError(f"The worker {address} can't use CUDA: {problem}. Use a device that all have: --device cpu.")
     return 'cpu' if problems else 'cuda'
 
 # %% ../../nbs/70_sweeps.cluster.ipynb #da10d16d
@@ -191,5 +191,5 @@ def worker_problem(
     found = {address: problem for address, problem in problems.items() if problem}
     if found and len(found) < len(problems):
         address, problem = next(iter(found.items()))
-        raise SweepError(f"The worker {address} can't compute portably, as others can: {problem}. All can with --numerics native.")
+        raise SweepError(f"The worker {address} can't use portable numerics, as others can: {problem}. Use --numerics native.")
     return next(iter(found.values()), None)

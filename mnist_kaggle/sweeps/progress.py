@@ -55,7 +55,7 @@ class Progress:
 
     def end(self,
         name: str, # of a run
-        seconds: float, # that it took; 0 where that is not known
+        seconds: float, # that it took; 0 if unknown
         line: str # a message
     ) -> None:
         "A run is over."
@@ -70,5 +70,5 @@ class Progress:
         "Redraw the bar."
         if self.bar.disable: return
         left = seconds_left(list(self.waiting.values()), self.done, self.workers)
-        self.bar.set_postfix_str(f"{'some ' + tqdm.format_interval(left) if left is not None else '?'} left, runs now: "
+        self.bar.set_postfix_str(f"{'about ' + tqdm.format_interval(left) if left is not None else '?'} left, running: "
             f"{', '.join(self.running)}")

@@ -32,7 +32,7 @@ from ..training.numerics import kernel_numerics
 # %% ../../nbs/72_sweeps.remote.ipynb #84018a61
 TOPIC = 'mnist_kaggle' # of the workers' reports
 
-NO_DATA = 'The worker lacks the data, and could not keep it.'
+NO_DATA = 'The worker lacks the data and could not store it.'
 
 @dataclass(frozen=True)
 class Outcome:
@@ -97,7 +97,7 @@ def run_job(
     import_papermill()
     undo_dask_environment()
     if parameters['device'] == 'cpu': warm_kernels(kernel_numerics(parameters))
-    if sweep in STOPPED: return Outcome({}, problem='It was stopped.')
+    if sweep in STOPPED: return Outcome({}, problem='The run was stopped.')
     worker.log_event(TOPIC, {'sweep': sweep, 'run': name})
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(dir=sweep_folder(sweep, worker)) as folder:
@@ -110,20 +110,20 @@ def run_job(
 # %% ../../nbs/72_sweeps.remote.ipynb #4486de59
 def receive(
     outcome: Outcome, # of a run
-    folder: Path, # that it shall become
-    data: DigitData # that it was to be made with
+    folder: Path, # for the run
+    data: DigitData # that it was requested with
 ) -> dict: # the record
-    "Write down a run that was made elsewhere; a `RunError` says why it is none, and where its notebook is."
+    "Store a run that a worker made; a `RunError` says why it is not accepted, and where its notebook is."
     with staging_folder(folder) as staging:
         for name, content in outcome.files.items():
             if not (staging/name).resolve().is_relative_to(staging.resolve()):
-                raise RunError(f'The worker sent {name}, which leads elsewhere.')
+                raise RunError(f"The worker sent {name}, a path outside the run's folder.")
             (staging/name).parent.mkdir(parents=True, exist_ok=True)
             (staging/name).write_bytes(content)
         notebook, problem = staging/failed_notebook(folder).name, outcome.problem or find_problem(staging, data)
         if problem and notebook.exists():
-            problem = f'{problem}\nThe notebook, as far as it came, is {notebook.replace(failed_notebook(folder))}.'
+            problem = f"{problem}\nThe failed run's notebook is {notebook.replace(failed_notebook(folder))}."
         if problem: raise RunError(problem)
         if (found := recorded_name(read_record(staging))) != folder.name:
-            raise RunError(f'The worker made another run than it was asked for: {found}, not {folder.name}.')
+            raise RunError(f'The worker made the run {found} instead of {folder.name}.')
         return publish(staging, folder)

@@ -50,7 +50,7 @@ class Sweep:
         self.tries, self.sent, self.strangers, self.pending, self.problems = Counter(), Counter(), set(), {}, {}
 
     def run(self) -> None:
-        "Carry out all jobs. Whatever ends this early kills what still runs on the workers."
+        "Carry out all jobs. If this ends early, the runs still executing on the workers are killed."
         send_data(self.client, self.source, self.digests)
         self.progress, self.answers = Progress(self.jobs, sum(self.client.nthreads().values())), as_completed()
         self.client.subscribe_topic(TOPIC, self.begin)
@@ -59,7 +59,7 @@ class Sweep:
             for future in self.answers: self.settle(future.key.partition('.')[0], future)
         finally:
             self.progress.bar.close()
-            with contextlib.suppress(OSError): self.stop() # where the scheduler is lost there is nothing to stop
+            with contextlib.suppress(OSError): self.stop() # if the scheduler is lost, nothing can be stopped
 
     def submit(self,
         name: str # of a run
@@ -74,21 +74,21 @@ class Sweep:
     async def begin(self,
         event: tuple[float, dict] # the time, and what a worker reports
     ) -> None:
-        "Count the beginnings of a run, and let no run begin more often than it may."
+        "Count the starts of a run, and cancel it after too many."
         if event[1]['sweep'] != self.id: return
         name = event[1]['run']
         self.tries[name] += 1
         self.progress.start(name)
-        if self.tries[name] > 1: self.progress.bar.write(f'{name} is begun once more, since its worker or its kernel died.')
+        if self.tries[name] > 1: self.progress.bar.write(f'{name} is started again, because its worker or its kernel died.')
         if self.tries[name] > MAX_TRIES and name in self.pending: await self.client.cancel([self.pending[name]], asynchronous=True)
 
     def settle(self,
         name: str, # of a run
         future: Future # that is done
     ) -> None:
-        "Write a run down, or send its job once more."
+        "Store a run, or send its job again."
         outcome = answer_of(future)
-        if outcome.problem == NO_DATA: send_data(self.client, self.source, self.digests) # to a worker that joined later
+        if outcome.problem == NO_DATA: send_data(self.client, self.source, self.digests) # for a worker that joined later
         if outcome.stranger: self.strangers.add(outcome.stranger) # that one, too
         if outcome.again and may_try_again(self.tries[name], self.sent[name]): return self.submit(name)
         del self.pending[name]
@@ -97,7 +97,7 @@ class Sweep:
         self.progress.end(name, outcome.seconds, line)
 
     def stop(self) -> None:
-        "Kill what still runs on the workers."
+        "Kill the runs still executing on the workers."
         self.client.unsubscribe_topic(TOPIC)
         self.client.cancel(list(self.pending.values()))
         self.client.run(stop_runs, self.id, on_error='ignore')
@@ -106,10 +106,10 @@ class Sweep:
 def answer_of(
     future: Future # that is done
 ) -> Outcome:
-    """A worker's outcome, or why there is none. The scheduler counts a worker's death also for jobs that only waited there;
+    """A worker's outcome, or why it is missing. The scheduler counts a worker's death also for jobs that only waited there;
     here only starts count."""
     try: return future.result()
-    except KilledWorker: return Outcome({}, problem='Its workers died, again and again. Was there too little memory?', again=True)
+    except KilledWorker: return Outcome({}, problem='Its workers died repeatedly. Did they run out of memory?', again=True)
     except CancelledError: return Outcome({}, problem='Its workers died, or the scheduler was lost.')
     except Exception as error: return Outcome({}, problem=f'{type(error).__name__}: {error}') # whatever a task may raise
 
@@ -119,7 +119,7 @@ def say_accuracy(
 ) -> str:
     "A run's result in a few words."
     accuracy = record['metrics']['valid_accuracy']
-    what = 'no validation accuracy, since all rows were trained on' if accuracy is None else f'validation accuracy {accuracy:.4f}'
+    what = 'no validation accuracy (trained on all rows)' if accuracy is None else f'validation accuracy {accuracy:.4f}'
     return f"{what}, {record['seconds']['train']:.1f} s of training"
 
 # %% ../../nbs/75_sweeps.sweep.ipynb #85305bf6
@@ -136,7 +136,7 @@ def name_jobs(
     placed = [on_device(job, devices[job.recipe.device], problem) for job in jobs]
     named = {job_name(job, digests, installed): job for job in placed}
     if len(named) < len(jobs):
-        raise SweepError(f'{len(jobs) - len(named)} of the runs would be there twice, once device and numerics are known. Name each once.')
+        raise SweepError(f'{len(jobs) - len(named)} of the runs are repeated, given the device and numerics here. Name each once.')
     return named
 
 # %% ../../nbs/75_sweeps.sweep.ipynb #aad73edc
@@ -159,10 +159,10 @@ def fill_folder(
     out: Path, # the folder for the runs' folders, which no other sweep uses
     minutes: float|None = None # time limit of each run; None for none
 ) -> pd.DataFrame: # from `sweep_table`
-    "Have the workers make what is not there, and write `sweep.csv` and `sweep.png`."
-    for name in ('sweep.csv', 'sweep.png'): (out/name).unlink(missing_ok=True) # of another sweep; or of this one, and then they come again
+    "Have the workers make the missing runs, and write `sweep.csv` and `sweep.png`."
+    for name in ('sweep.csv', 'sweep.png'): (out/name).unlink(missing_ok=True) # of an earlier sweep; they are written again
     waiting = {name: job for name, job in named.items() if not find_complete(out/name)}
-    if len(waiting) < len(named): print(f'{len(named) - len(waiting)} of {len(named)} runs are there already, and complete.')
+    if len(waiting) < len(named): print(f'{len(named) - len(waiting)} of {len(named)} runs are already complete.')
     sweep = Sweep(client, waiting, source, digests, out, minutes)
     if waiting: sweep.run()
     table = sweep_table([sweep_row(name, job, out, sweep.problems.get(name)) for name, job in named.items()])
@@ -185,6 +185,6 @@ def run_sweep(
     remove_unfinished(out, f'.*{UNFINISHED}')
     with staging_folder(out/'sweep'): pass # fails now, not at the end, if the folder can't be written to
     if (held := try_lock(out)) is None:
-        raise SweepError(f'Another sweep writes its results into {out}. Wait for it, or choose another folder by --out.')
+        raise SweepError(f'Another sweep is writing its results into {out}. Wait for it, or choose another folder by --out.')
     try: return fill_folder(client, named, source, digests, out, minutes)
     finally: os.close(held)

@@ -73,5 +73,5 @@ def send_data(
     contents = {name: zlib.compress(read_file(source, name), 1) for name in FILES}
     for address, error in client.run(keep_data, digests, contents, workers=list(lacking.values()), on_error='return').items():
         if isinstance(error, OSError):
-            raise SweepError(f"The worker {address} can't keep the data in its cache ({error}). Make room there.")
+            raise SweepError(f"The worker {address} can't store the data in its cache ({error}). Free space there.")
     return sum(map(len, contents.values())) * len(lacking)

@@ -48,7 +48,7 @@ def parse_range(
 ) -> range:
     "The whole numbers from the first to the last; a `SweepError` if there are none, or too many."
     if not 0 <= last - first < MAX_JOBS:
-        raise SweepError(f'{name} has the range {first}-{last}, which ends before it begins, or has more than {MAX_JOBS:,} numbers.')
+        raise SweepError(f'{name}: the range {first}-{last} ends before it begins, or has more than {MAX_JOBS:,} numbers.')
     return range(first, last + 1)
 
 # %% ../../nbs/67_sweeps.values.ipynb #89df3e0f
@@ -73,10 +73,10 @@ def check_own_name(
     "A `SweepError` unless the notebook has this parameter as one of its own."
     if name in SETTINGS or name in FIELDS and name not in NET_FIELDS:
         advice = f"use --{name.replace('_', '-')}" if name in KINDS or name == 'data' else 'the command sets it'
-        raise SweepError(f'{name} is not a parameter of {own.name} alone, but of every run: {advice}.')
+        raise SweepError(f"{name} is a parameter of every run, not {own.name}'s own: {advice}.")
     known = [name for name in own_names(list(own.parameters), True) if name not in NET_FIELDS or own.parameters[name] is not None]
     if name not in (*known, *NET_FIELDS) or name not in own.parameters:
-        raise SweepError(f"{own.name}.ipynb has no parameter {name!r} in its cell with the tag 'parameters'; of its own it has "
+        raise SweepError(f"{own.name}.ipynb has no parameter {name!r} in its cell with the tag 'parameters'; its own: "
             f"{', '.join(f'{name}={own.parameters[name]!r}' for name in known) or 'none'}.")
 
 # %% ../../nbs/67_sweeps.values.ipynb #43f9e131
@@ -92,10 +92,10 @@ def parse_own(
     if isinstance(default, str): return next(csv.reader([text], skipinitialspace=True)) # commas in quotes belong to a text
     if isinstance(default, (bool, int, float)): return parse_values(name, text, type(default))
     try: values = list(ast.literal_eval(f'[{text}]'))
-    except (ValueError, SyntaxError): raise SweepError(f'{name} must be plain values, as 0.1 or [1, 2] or "word", not {text!r}.') from None
+    except (ValueError, SyntaxError): raise SweepError(f'{name} must be plain values, like 0.1, [1, 2] or "word", not {text!r}.') from None
     for value in values:
         if default is not None and type(value) is not type(default):
-            raise SweepError(f'{name} must be of the type of its default, {default!r}, not {value!r}; a list stands in brackets.')
+            raise SweepError(f'{name} must have the type of its default, {default!r}, not {value!r}. Write a list in brackets.')
     return values
 
 # %% ../../nbs/67_sweeps.values.ipynb #e71a2efc
@@ -104,7 +104,7 @@ def combine(
 ) -> list[dict[str, object]]: # a row of parameters for each combination
     "Every combination of some values; a `SweepError` if there are too many."
     if (n := math.prod(map(len, values.values()))) > MAX_JOBS:
-        raise SweepError(f'These are {n:,} combinations, and {MAX_JOBS:,} are the most.')
+        raise SweepError(f'The values have {n:,} combinations; at most {MAX_JOBS:,} are allowed.')
     return [dict(zip(values, combination)) for combination in itertools.product(*values.values())]
 
 # %% ../../nbs/67_sweeps.values.ipynb #d3b83b0f
@@ -116,19 +116,19 @@ def read_table(
     except (OSError, ValueError, csv.Error) as error: raise SweepError(f"{path} can't be read as a CSV of parameters: {error}") from None
     header, *lines = [line for line in lines if any(map(str.strip, line))] or [[]] # spreadsheets may write rows of commas
     if not header:
-        raise SweepError(f'{path} is empty: its first line names parameters, as model,seed,epochs, and each other line has their values.')
+        raise SweepError(f'{path} is empty: write parameter names into its first line, as model,seed,epochs, and values below.')
     if len(header) == 1 and re.search('[;\t]', header[0]):
-        raise SweepError(f'{path} separates its columns by other signs than commas: save it with commas.')
+        raise SweepError(f'{path} does not separate its columns by commas: save it with commas.')
     # ignore empty columns at the end
     width = max(i + 1 for line in [header, *lines] for i, cell in enumerate(line) if cell.strip())
     names, lines = [name.strip() for name in header[:width]], [line[:width] for line in lines]
     for name in names:
         if name not in KINDS and 'notebook' not in names:
-            raise SweepError(f"{path} has the column {name!r}, and there is no such parameter; there are {', '.join(KINDS)}.")
+            raise SweepError(f"{path} has the column {name!r}, which is not a parameter. Parameters are {', '.join(KINDS)}.")
         if names.count(name) > 1: raise SweepError(f'{path} has the column {name!r} twice.')
-    if not lines: raise SweepError(f'{path} has no row below its header.')
+    if not lines: raise SweepError(f'{path} has no rows below its header.')
     for number, cells in enumerate(lines, start=1):
-        if len(cells) != len(names): raise SweepError(f'{path}, row {number} has {len(cells)} cells, and the header has {len(names)}.')
+        if len(cells) != len(names): raise SweepError(f'{path}, row {number} has {len(cells)} cells, but the header has {len(names)}.')
     return names, lines
 
 # %% ../../nbs/67_sweeps.values.ipynb #9e5f5bb4
@@ -143,7 +143,7 @@ def parse_row(
         if name in KINDS and name not in NET_FIELDS: row[name] = parse_value(name, text, KINDS[name])
         elif own: row[name], = parse_own(own, name, text)
         elif name in KINDS: row[name] = parse_value(name, text, KINDS[name])
-        else: raise SweepError(f'{name!r} is a parameter of no model: leave its cell empty, or name a notebook.')
+        else: raise SweepError(f'{name!r} is not a parameter of any model: leave its cell empty, or name a notebook.')
     return row
 
 # %% ../../nbs/67_sweeps.values.ipynb #3f209879

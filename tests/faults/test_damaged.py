@@ -98,7 +98,7 @@ def test_a_damaged_run_is_put_aside_and_made_again(run, capsys, count):
     for n, name in enumerate(('model.safetensors', 'run.json'), start=1):
         (folder/name).write_bytes(flip((folder/name).read_bytes(), 100))
         run_once(parameters, folder)
-        assert f'kept as {folder}.damaged-{n}' in capsys.readouterr().out
+        assert f'renamed to {folder}.damaged-{n}' in capsys.readouterr().out
         assert (folder.parent/f'linear.damaged-{n}'/name).exists()
         read_record(folder)
         assert all((folder/name).read_bytes() == content for name, content in before.items() if name != 'history.csv')

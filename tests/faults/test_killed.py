@@ -187,10 +187,10 @@ def test_file_times_in_the_future(tmp_path, reference, count):
     finish(start(tmp_path, *RUN, '--data', tmp_path/'data'))
     places = [tmp_path, *tmp_path.rglob('*')]
     for path in places: os.utime(path, (4e9, 4e9))
-    assert 'is there already, and complete' in finish(start(tmp_path, *RUN, '--data', tmp_path/'data'))
+    assert 'is already complete' in finish(start(tmp_path, *RUN, '--data', tmp_path/'data'))
     shutil.rmtree(tmp_path/'runs'/name)
     check_again(tmp_path, reference)
     (tmp_path/'data/test.csv').write_bytes((tmp_path/'data/test.csv').read_bytes().replace(b'\n0', b'\n1', 1))
     os.utime(tmp_path/'data/test.csv', (4e9, 4e9))
-    assert 'is there already' not in finish(start(tmp_path, *RUN, '--data', tmp_path/'data')) # another test file is another run
+    assert 'is already complete' not in finish(start(tmp_path, *RUN, '--data', tmp_path/'data')) # another test file is another run
     count('files of the future (times of the year 2096)', len(places))

@@ -19,7 +19,7 @@ def test_a_kernel_that_is_killed_once_and_a_run_like_that_of_the_command(start, 
     process, out = start('--model', 'linear', '--epochs', '1', '--seed', '0-1'), tmp_path/'runs'
     wait_until(lambda: kernels(process))[0].kill()
     assert process.wait(PATIENTLY) == 0, process.stderr.read()
-    assert process.stdout.read().count('begun once more') == 1 and len(runs_in(out)) == 2 and not leftovers(out)
+    assert process.stdout.read().count('is started again') == 1 and len(runs_in(out)) == 2 and not leftovers(out)
     assert command('run', '--data', 'sample', '--model', 'linear', '--epochs', '1', '--out', 'other', cwd=tmp_path).returncode == 0
     (name, theirs), = runs_in(tmp_path/'other').items()
     for file in theirs['files']:
@@ -39,7 +39,7 @@ def test_a_kernel_server_that_is_killed(start, tmp_path):
     kernel.parent().kill()
     assert psutil.wait_procs([kernel], timeout=PATIENTLY)[1] == [] # it goes with its server
     assert process.wait(PATIENTLY) == 0, process.stderr.read()
-    assert process.stdout.read().count('begun once more') == 1 and len(runs_in(out)) == 4 and not leftovers(out)
+    assert process.stdout.read().count('is started again') == 1 and len(runs_in(out)) == 4 and not leftovers(out)
 
 
 def test_a_kernel_that_always_dies(start, tmp_path):
@@ -92,7 +92,7 @@ def test_a_cluster_without_a_shared_disk(dask, start, small, tmp_path, environme
     dask('worker', 'three', nanny=True) # with an empty cache, and in an environment of dask's making
     assert process.wait(PATIENTLY) == 0, process.stdout.read() + process.stderr.read()
     out, text = tmp_path/'runs', process.stdout.read()
-    assert text.count('begun once more') >= 2 and len(runs_in(out)) == 4 and not leftovers(out)
+    assert text.count('is started again') >= 2 and len(runs_in(out)) == 4 and not leftovers(out)
     assert not any({'OMP_NUM_THREADS', 'MKL_NUM_THREADS'} & set(record['device']['settings']) for record in runs_in(out).values())
     place = data_folder(read_data(small).sha256).name
     kept = {name: next((tmp_path/name/'cache').glob(f'**/{place}/test.csv')) for name in ('one', 'two', 'three')}

@@ -122,4 +122,4 @@ def test_without_the_variables_they_part(found):
 
 def test_a_run_comes_out_the_same_with_its_kernel_under_valgrind(found):
     status, words = found['verify']
-    assert status == 0 and 'came out the same again, byte for byte' in words, words
+    assert status == 0 and 'was reproduced, byte for byte' in words, words
