@@ -18,9 +18,9 @@ from running import execute
 
 from mnist_kaggle.cli.runs import draft_runs, start_importing
 from mnist_kaggle.data.writing import remove_unfinished
+from mnist_kaggle.runs import server
 from mnist_kaggle.runs.naming import modules
 from mnist_kaggle.runs.record import read_record
-from mnist_kaggle.runs.server import end_server
 
 PROGRAM = Path(sys.executable).with_name('mnist_kaggle')
 RUN = ('run', '--model', 'linear', '--epochs', '1', '--data', 'sample')
@@ -227,11 +227,12 @@ def test_a_command_ends_the_server_that_it_has_started(process, tmp_path, argume
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='kernels are forked on Linux only')
 @pytest.mark.parametrize('model, once', [('linear', True), ('all', False)])
-def test_one_run_has_one_process(model, once):
+def test_one_run_has_one_process(monkeypatch, model, once):
     "A server that forks one kernel would hold in memory most of what the kernel holds."
-    server = start_importing(draft_runs(model, None, device='cpu'))
-    try: assert server.process.args[-1].endswith(f'serve_kernels({os.getpid() if once else None})')
-    finally: end_server(server)
+    monkeypatch.setattr(server, 'SERVERS', {}) # this process may have one already
+    started = start_importing(draft_runs(model, None, device='cpu'))
+    try: assert started.process.args[-1].endswith(f'serve_kernels({os.getpid() if once else None})')
+    finally: server.end_server(started)
 
 
 def test_help_fits(command, tmp_path):

@@ -295,7 +295,7 @@ def test_check_accepts_what_others_wrote(tmp_path, end, monkeypatch):
 def test_check_without_the_competitions_data(tmp_path):
     (tmp_path/'answers.csv').write_text('\n'.join(['ImageId,Label', *good()]))
     result = CliRunner().invoke(cli, ['check', str(tmp_path/'answers.csv')])
-    assert result.exit_code == 1 and 'name it by --data' in result.output
+    assert result.exit_code == 1 and 'give its path by --data' in result.output
 
 
 def test_columns_are_named(sample):
