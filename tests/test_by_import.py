@@ -251,7 +251,7 @@ def test_every_model_beats_the_baseline_on_the_sample(sample, tmp_path, model):
 def test_few_rows_are_said_and_given_values_count(capsys):
     say_once.cache_clear()
     recipe = get_recipe('conv', 1037)
-    assert (recipe.batch_size, recipe.lr) == (32, 0.05) and 'batch_size is 32 in place of 256' in capsys.readouterr().out
+    assert (recipe.batch_size, recipe.lr) == (32, 0.05) and 'batch_size is 32 instead of 256' in capsys.readouterr().out
     assert get_recipe('conv', 33_600) == RECIPES['conv'] == get_recipe('conv')
     assert get_recipe('conv', 1037, batch_size=128).lr == RECIPES['conv'].lr and get_recipe('conv', 1037, lr=0.1).batch_size == 256
     assert get_recipe('conv', 10).batch_size == 32

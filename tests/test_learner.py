@@ -101,8 +101,8 @@ def test_another_net_in_a_learners_place(sample, tmp_path):
 
 
 @pytest.mark.parametrize('net, words', [
-    (lambda: nn.Linear(784, 10), r'does not take images of the shape \[2, 1, 28, 28\]'), (lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 3)), r'gives \[2, 3\]'),
-    (lambda: nn.LSTM, 'returns the class LSTM'), (lambda: None, 'returns a NoneType'), (lambda: nn.Sequential(nn.Flatten(1), nn.LSTM(784, 10)), 'gives tuple')])
+    (lambda: nn.Linear(784, 10), r'does not take images of shape \[2, 1, 28, 28\]'), (lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 3)), r'outputs \[2, 3\]'),
+    (lambda: nn.LSTM, 'returns the class LSTM'), (lambda: None, 'returns an object of type NoneType'), (lambda: nn.Sequential(nn.Flatten(1), nn.LSTM(784, 10)), 'outputs tuple')])
 def test_nets_that_do_not_fit(sample, net, words):
     with pytest.raises(NetError, match=words): get_learner(RECIPE, sample, net=net)
 

@@ -144,7 +144,7 @@ def test_new_does_not_overwrite(command, tmp_path):
 # What is found out while it runs, and named by its cell
 
 @pytest.mark.parametrize('cells, words', [
-    ({'net': SMALL.replace('16, 10', '16, 9')}, "the net gives [2, 9] for two images. Let its last layer have 10 outputs, one for each class: [2, 10]. It was raised in the cell under 'The net'."),
+    ({'net': SMALL.replace('16, 10', '16, 9')}, "for two images the net outputs [2, 9] instead of [2, 10]. Give its last layer 10 outputs, one per class. It was raised in the cell under 'The net'."),
     ({'net': 'def make_net(): return nn.Conv2d(3, 10, 3)'}, "to have 3 channels, but got 1 channels instead. It was raised in the cell under 'The net'."),
     ({'net': 'class Net(nn.Module): pass\ndef make_net(): return Net'}, "make_net returns the class Net. Return a net: Net(). It was raised in the cell under 'The net'."),
     ({'net': 'net = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))\ndef make_net(): return net'}, 'make_net returns the same net each time'),
