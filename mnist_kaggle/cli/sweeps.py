@@ -57,7 +57,7 @@ def data_of(
     named = {(job.own.parameters['data'] if job.own else None, job.competition) for job in jobs}
     if len(named) > 1:
         places = ', '.join(' of '.join(map(repr, filter(None, pair))) or 'None' for pair in sorted(named, key=str))
-        raise SweepError(f'All runs of a sweep must use the same data, not {places}: name it by --data and --competition.')
+        raise SweepError(f'All runs of a sweep must use the same data, not {places}: give it by --data and --competition.')
     return named.pop()
 
 # %% ../../nbs/89_cli.sweeps.ipynb #c5beab14
