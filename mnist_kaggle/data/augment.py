@@ -19,7 +19,7 @@ AUGMENTATIONS = {
     'shift': 'distortions:random_shift',
     'affine': 'distortions:random_affine',
     'elastic': 'distortions:random_elastic',
-} # 'module:function' in `mnist_kaggle.data`; as text, so that reading the table loads no torch
+} # 'module:function' in `mnist_kaggle.data`; as text, so that reading the table does not load torch
 
 # %% ../../nbs/11_data.augment.ipynb #2b8337e1
 def get_augmentation(

@@ -22,7 +22,7 @@ def class_means(
     labels: np.ndarray, # [n], see `as_labels`
     scale: int|None = None, # see `as_pixels`
     competition: Competition = DIGIT_RECOGNIZER # whose images they are
-) -> np.ndarray: # float64 [classes, side²]; NaN for a class that is not there
+) -> np.ndarray: # float64 [classes, side²]; NaN for a class without images
     "The mean image of each class."
     images = as_pixels(images, scale, competition.side)
     labels = as_labels(labels, len(images), classes=len(competition.classes))
@@ -36,21 +36,20 @@ def nearest_mean(
     means: np.ndarray, # float [classes, side²], from images of the same scale
     scale: int|None = None # see `as_pixels`
 ) -> np.ndarray: # int64 [n], codes
-    "The class whose mean image is nearest to each image, by Euclidean distance; never one that has no mean."
+    "The class whose mean image is nearest to each image, by Euclidean distance; never a class without a mean."
     means = np.asarray(means, np.float64)
     pixels = as_pixels(images, scale, round(means.shape[1]**0.5))
     if (pixels.dtype == np.uint8) != (np.nanmax(means) > 1):
-        raise ValueError('images and means are of different scales: give both the same.')
+        raise ValueError('images and means have different scales: pass both from 0 to 255, or both from 0 to 1.')
     distances = (means**2).sum(1) - 2 * (pixels @ means.T)
     return np.nan_to_num(distances, nan=np.inf).argmin(1)
 
 # %% ../../nbs/03_models.baseline.ipynb #a2d944f9
 def below_baseline(
-    accuracy: float|None, # of a net on the validation rows; None where there are none
-    baseline: float|None # of the nearest class mean there
-) -> str|None: # None where the net is better
-    "What to say of a net that does no better than the nearest class mean."
+    accuracy: float|None, # of a net on the validation rows; None without such rows
+    baseline: float|None # of the nearest class mean on the same rows
+) -> str|None: # None if the net is better
+    "A warning if a net is no better than the nearest class mean."
     if accuracy is None or baseline is None or accuracy > baseline or accuracy == 1: return None
-    return (f'*** The net gets {accuracy:.4f} of the validation rows right, and the nearest class mean, which learns nothing, '
-        f'{baseline:.4f}: '
-        'something is wrong, or it was trained for too short a time. ***')
+    return (f"*** The net's validation accuracy is {accuracy:.4f}, and that of the nearest class mean, which involves no training, is "
+        f'{baseline:.4f}: the net has a fault, or was trained too briefly. ***')
