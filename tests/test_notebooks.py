@@ -74,6 +74,6 @@ def test_the_readme_is_short(): assert len((ROOT/'README.md').read_text(encoding
 @pytest.mark.parametrize('path', [path for path in NOTEBOOKS if re.match('[0-2]', path.name)], ids=lambda path: path.stem)
 def test_each_lesson_says_what_it_needs_and_ends_with_three_exercises(path):
     cells = nbformat.read(path, 4).cells
-    folded = [cell.source.splitlines()[0] for cell in cells if cell.metadata.get('jupyter', {}).get('source_hidden')]
+    folded = [cell.source.splitlines()[0].partition(':')[0] for cell in cells if cell.metadata.get('jupyter', {}).get('source_hidden')]
     assert '**You need:**' in cells[0].source and '**Time:**' in cells[0].source and '## Exercises' in prose(path)
     assert folded == [f'# Solution of exercise {i}' for i in (1, 2, 3)] and all(f'**{i}.** ' in prose(path) for i in (1, 2, 3))
