@@ -15,15 +15,17 @@ PROGRAM = Path(sys.executable).with_name('mnist_kaggle')
 RUN = ('run', '--model', 'linear', '--epochs', '3', '--batch-size', '16') # five batches an epoch, and two to validate
 SAME = [name for name in RESULTS if name != 'history.csv'] # which holds seconds
 
-# Where the event is seen, its kind, the end of its name, the how manieth: in the order in which they come.
+# Where the event is seen, its kind, the end of its name, the how manieth: in the order in which they come. Once the runner has kept the parsed rows
+# it no longer writes them, and once it has opened the folder of the runs, to flush it, the run is whole: that one is the last.
 IN_KERNEL = [
     'kernel import numpy 1', 'kernel import torch 1', 'kernel import fastai.learner 1', 'kernel open train.csv 1', 'kernel open test.csv 1',
     'kernel import mnist_kaggle.models.metrics 1', 'kernel batch - 1', 'kernel batch - 2', 'kernel batch - 4', 'kernel batch - 6', 'kernel batch - 9', 'kernel batch - 13',
     'kernel batch - 17', 'kernel batch - 20', 'kernel rename submission.csv 1', 'kernel rename history.csv 1', 'kernel rename model.safetensors 1', 'kernel rename recipe.json 1',
     'kernel rename logits.safetensors 1', 'kernel rename run.json 1']
 IN_RUNNER = [
-    'runner open train.csv 1', 'runner rename train.csv 1', 'runner rename test.csv 1', 'runner import papermill 1', 'runner open pipeline.ipynb 4', 'runner open pipeline.ipynb 20',
-    'runner open pipeline.ipynb 40', 'runner open run.json 1', 'runner rename linear 1', 'runner open runs 1']
+    'runner open train.csv 1', 'runner rename train.csv 1', 'runner rename test.csv 1', 'runner import papermill 1', *IN_KERNEL[::2], 'runner open pipeline.ipynb 4',
+    'runner open pipeline.ipynb 20', 'runner open pipeline.ipynb 40', 'runner open run.json 1', 'runner rename linear 1', 'runner open runs 1']
+CHAINS = 2
 
 
 def start(folder, *arguments, fault='', cache=None, prefix=()):
@@ -75,8 +77,8 @@ def check_again(folder, reference, *arguments, failed=()):
     assert not list((folder/'tmp').iterdir())
 
 
-def kill_and_go_on(folder, reference, event, victim):
-    "Kill a runner or a kernel at an event. Nobody is left, nothing false is there, and the same command goes on."
+def kill(folder, reference, event, victim):
+    "Kill a runner or a kernel at an event. Nobody is left, and nothing false is there."
     data, name, _ = reference
     process = start(folder, *RUN, '--data', data, fault=f'{event} {victim}')
     _, err = process.communicate()
@@ -85,27 +87,32 @@ def kill_and_go_on(folder, reference, event, victim):
     psutil.wait_procs(left_over(folder), timeout=30)
     assert not left_over(folder)
     if (folder/'runs'/name).exists(): read_record(folder/'runs'/name) # only whole, as after the rename
-    check_again(folder, reference, failed=[f'{name}-failed.ipynb'])
 
 
-@pytest.mark.parametrize('victim, events', [('kernel', IN_KERNEL), ('runner', IN_KERNEL[::2] + IN_RUNNER)])
+def kill_and_go_on(folder, reference, events, victim):
+    "The same command, killed at one event after the other, goes on from whatever the kills before have left, and ends well when nobody kills it."
+    folder.mkdir()
+    for event in events:
+        assert not (folder/'runs'/reference[1]).exists(), f'the run was whole before {event}'
+        kill(folder, reference, event, victim)
+    check_again(folder, reference, failed=[f'{reference[1]}-failed.ipynb'])
+
+
+@pytest.mark.parametrize('victim, events', [('kernel', IN_KERNEL), ('runner', IN_RUNNER)])
 def test_killed(tmp_path, reference, count, victim, events):
-    folders = [tmp_path/str(i) for i in range(len(events))]
-    for folder in folders: folder.mkdir()
-    with ThreadPoolExecutor(2) as pool: list(pool.map(lambda folder, event: kill_and_go_on(folder, reference, event, victim), folders, events))
+    chains = [events[i::CHAINS] for i in range(CHAINS)] # each has all of a run's parts in it
+    with ThreadPoolExecutor(CHAINS) as pool: list(pool.map(lambda chain: kill_and_go_on(tmp_path/chain[0], reference, chain, victim), chains))
     count(f'SIGKILL of the {victim}, at an event of the run each', len(events))
 
 
 @pytest.mark.parametrize('act, status', [('SIGINT', 130), ('SIGTERM', 143)])
 def test_stopped(tmp_path, reference, count, act, status):
     events = ['kernel import torch 1', 'kernel batch - 4', 'kernel rename model.safetensors 1', 'runner open pipeline.ipynb 20']
-    for i, event in enumerate(events):
-        folder = tmp_path/str(i)
-        folder.mkdir()
-        assert 'Traceback' not in finish(start(folder, *RUN, '--data', reference[0], fault=f'{event} {act}'), status)
-        assert not left_over(folder), event
-        assert not list(folder.glob('runs/*')), event # which may not be there yet
-        check_again(folder, reference)
+    for event in events:
+        assert 'Traceback' not in finish(start(tmp_path, *RUN, '--data', reference[0], fault=f'{event} {act}'), status)
+        assert not left_over(tmp_path), event
+        assert not list(tmp_path.glob('runs/*')), event # which may not be there yet
+    check_again(tmp_path, reference)
     count(f'{act} to the runner (it must leave no process and no file)', len(events))
 
 
@@ -150,16 +157,15 @@ def script(text): return ['sh', '-ec', text + '\n"$@"', 'sh']
 
 def test_a_full_disk(tmp_path, reference, count, unshare):
     sizes = ['8k', '24k', '40k', '56k', '72k', '88k']
-    for size in sizes:
-        folder = tmp_path/size
-        (folder/'runs').mkdir(parents=True)
-        mounted = [*unshare, 'sh', '-c', f'''
-            mount -t tmpfs -o size={size} none runs; "$@" && exit 6; test ! -e runs/{reference[1]} || exit 7
-            mount -o remount,size=50m none runs; "$@" || exit 8; mkdir kept; cp -r runs/{reference[1]} kept/''', 'sh']
-        said = finish(start(folder, *RUN, '--data', reference[0], prefix=mounted))
-        assert 'No space left on device' in said and 'Traceback' not in said, said
-        read_record(folder/'kept'/reference[1])
-        assert results(folder/'kept'/reference[1]) == reference[2]
+    (tmp_path/'runs').mkdir()
+    mounted = [*unshare, 'sh', '-c', f'''
+        mount -t tmpfs -o size=4k none runs
+        for size in {' '.join(sizes)}; do mount -o remount,size=$size none runs; "$@" && exit 6; test ! -e runs/{reference[1]} || exit 7; done
+        mount -o remount,size=50m none runs; "$@" || exit 8; mkdir kept; cp -r runs/{reference[1]} kept/''', 'sh']
+    said = finish(start(tmp_path, *RUN, '--data', reference[0], prefix=mounted))
+    assert said.count('No space left on device') >= len(sizes) and 'Traceback' not in said, said
+    read_record(tmp_path/'kept'/reference[1])
+    assert results(tmp_path/'kept'/reference[1]) == reference[2]
     count('a disk that is full at some point of the run', len(sizes))
 
 
