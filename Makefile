@@ -6,7 +6,7 @@
 # make test-portable  set up, then compare the bytes with those of other processors, under valgrind and qemu
 # make test-kaggle   set up Kaggle's versions too, then run every notebook as Kaggle does
 # make test-gpu       where there is a CUDA GPU, on its own Python with torch: what is promised of a GPU; make bench-gpu measures it
-# make test-browser  set up, then run every notebook by hand in a browser
+# make test-browser  set up, then run the notebooks with pictures, tables or bars by hand in a browser
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/uv pip install --quiet --system-certs

@@ -1,4 +1,4 @@
-"What a reader sees who opens a notebook in JupyterLab and runs all its cells: no error, all pictures and tables, a bar that moves and goes."
+"What a reader sees who opens a notebook with pictures, tables or bars in JupyterLab and runs all its cells: no error, all of them, a bar that moves and goes."
 import contextlib
 import json
 import os
@@ -20,7 +20,7 @@ import requests
 from others import KANNADA_ZIP
 
 CHECKOUT = Path(__file__).parents[2]
-NOTEBOOKS = sorted(path.stem for path in (CHECKOUT/'nbs').glob('*.ipynb'))
+PICTURES = {'image/png', 'text/html', 'text/markdown'} # what a browser makes of an output, beside text
 SCREENSHOTS = Path(__file__).with_name('screenshots')
 MINUTE = 60_000 # in milliseconds, in which Playwright counts
 LINE = 17 # pixels, a line of an output
@@ -52,6 +52,15 @@ CELLS = '''() => [...document.querySelectorAll('.jp-CodeCell')].map(cell => ({
     outputs: [...cell.querySelectorAll('.jp-OutputArea-output')].map(output => ({
         text: output.innerText, height: output.clientHeight, epochs: output.querySelectorAll('table.fastprogress').length,
         images: output.querySelectorAll('img').length, tables: output.querySelectorAll('table').length, bars: output.querySelectorAll('progress').length}))}))'''
+
+
+def shows_more_than_text(path):
+    "Has a notebook a picture, a table or a bar, or an output that is not kept and may be one? Of the others a browser shows nothing that the tests of Kaggle have not seen."
+    cells = [cell for cell in nbformat.read(path, 4).cells if cell.cell_type == 'code']
+    return any('no-output' in cell.metadata.get('tags', []) or any(PICTURES & {*output.get('data', {})} for output in cell.outputs) for cell in cells)
+
+
+NOTEBOOKS = sorted(path.stem for path in (CHECKOUT/'nbs').glob('*.ipynb') if shows_more_than_text(path))
 
 
 def free_port():
