@@ -47,7 +47,7 @@ test-portable: $(TOOLS)
 	$(BIN)/python -m pytest -q tests/portable
 
 test-kaggle: $(TOOLS) $(KAGGLE_READY)
-	$(BIN)/python -m pytest -q -n 3 tests/on_kaggle
+	$(BIN)/python -m pytest -q -n 3 --dist worksteal tests/on_kaggle
 
 test-browser: $(TOOLS)
 	$(BIN)/python -m pytest -q -n 3 --dist worksteal tests/browser

@@ -67,29 +67,39 @@ def session(tmp_path, new_session):
 
 
 @pytest.fixture(scope='module')
-def installed(tmp_path_factory, new_session):
-    "A session in which the first cell of all notebooks has installed the library."
+def run_forked(tmp_path_factory, new_session):
+    "Execute a notebook's text in a session whose first notebook has installed the library, with nothing left of the notebooks before: the error, and all that was written."
     folder = new_session(tmp_path_factory.mktemp('kaggle')/'session')
     notebook = nbformat.read(ROOT/'nbs/pipeline.ipynb', 4)
-    notebook.cells = notebook.cells[:2]
+    notebook.cells = notebook.cells[:2] # the first cell of all notebooks
     result, _ = save_and_run_all(folder, nbformat.writes(notebook))
     assert result.returncode == 0 and list((folder/'python').glob('lib/*/site-packages/mnist_kaggle')), result.stderr
-    return folder
+    def run(text):
+        for path in [*(folder/'working').iterdir(), *(folder/'home').iterdir()]: shutil.rmtree(path) if path.is_dir() else path.unlink()
+        (folder/'working/__notebook__.ipynb').write_text(text)
+        print('', file=session.stdin, flush=True)
+        error = json.loads(session.stdout.readline())
+        return error, text_of((folder/'working/__notebook__.ipynb').read_bytes())
+    with subprocess.Popen(**in_session(folder, HERE/'forking.py'), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as session: yield run
+
+
+def in_session(folder, *arguments):
+    "What `subprocess` needs to run Python with these arguments in a session."
+    environment = {'PATH': f'{folder}/python/bin:/usr/bin:/bin', 'HOME': f'{folder}/home', 'LANG': 'C.UTF-8', 'KAGGLE_KERNEL_RUN_TYPE': 'Batch', 'KAGGLE_URL_BASE': 'https://www.kaggle.com',
+                   'JUPYTER_PATH': str(KAGGLES_PYTHON.parents[1]/'share/jupyter')} # the session's own python has none of Jupyter's files
+    return {'args': [HERE/'like_kaggle', folder, folder/'python/bin/python', *arguments], 'env': environment}
 
 
 def save_and_run_all(folder, text):
     "Execute a notebook's text in a session; what it leaves, by name. The executed notebook is `__notebook__.ipynb`."
     (folder/'working/__notebook__.ipynb').write_text(text)
-    environment = {'PATH': f'{folder}/python/bin:/usr/bin:/bin', 'HOME': f'{folder}/home', 'LANG': 'C.UTF-8', 'KAGGLE_KERNEL_RUN_TYPE': 'Batch', 'KAGGLE_URL_BASE': 'https://www.kaggle.com',
-                   'JUPYTER_PATH': str(KAGGLES_PYTHON.parents[1]/'share/jupyter')} # the session's own python has none of Jupyter's files
-    command = [HERE/'like_kaggle', folder, folder/'python/bin/python', '-m', 'papermill', '__notebook__.ipynb', '__notebook__.ipynb', '--no-progress-bar']
-    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    result = subprocess.run(**in_session(folder, '-m', 'papermill', '__notebook__.ipynb', '__notebook__.ipynb', '--no-progress-bar'), capture_output=True, text=True)
     return result, {path.name: path.read_bytes() for path in (folder/'working').iterdir() if path.is_file()}
 
 
-def text_of(files):
+def text_of(notebook):
     "All that an executed notebook has written."
-    outputs = [output for cell in json.loads(files['__notebook__.ipynb'])['cells'] for output in cell.get('outputs', [])]
+    outputs = [output for cell in json.loads(notebook)['cells'] for output in cell.get('outputs', [])]
     return ''.join(''.join(output.get('text', '') or output.get('data', {}).get('text/plain', '')) for output in outputs)
 
 
@@ -97,13 +107,10 @@ def source_of(name): return (ROOT/'nbs'/f'{name}.ipynb').read_text()
 
 
 @pytest.mark.parametrize('name', NOTEBOOKS)
-def test_each_notebook_runs_by_itself(installed, name):
-    for place in ('working', 'home'):
-        shutil.rmtree(installed/place)
-        (installed/place).mkdir()
-    result, files = save_and_run_all(installed, source_of(name))
-    assert result.returncode == 0, result.stderr[-4000:]
-    assert 'NO COMPETITION DATA' not in text_of(files)
+def test_each_notebook_runs_by_itself(run_forked, name):
+    error, text = run_forked(source_of(name))
+    assert not error, error[-4000:]
+    assert 'NO COMPETITION DATA' not in text
 
 
 @pytest.mark.parametrize('layout', MOUNTS)
@@ -113,7 +120,7 @@ def test_the_pipeline_writes_a_submission_and_says_how_to_hand_it_in(session, sa
     rows = files['submission.csv'].decode().splitlines()
     assert rows[0] == 'ImageId,Label' and len(rows) == len(sample_contents['sample_submission.csv'].splitlines())
     assert json.loads(files['run.json'])['data']['sha256'] == {name: sha256(content).hexdigest() for name, content in sample_contents.items()}
-    assert 'not for Kaggle' in text_of(files) # a cut of the data is not
+    assert 'not for Kaggle' in text_of(files['__notebook__.ipynb']) # a cut of the data is not
 
 
 @pytest.mark.parametrize('wheels', [0, 2])
