@@ -55,9 +55,8 @@ CELLS = '''() => [...document.querySelectorAll('.jp-CodeCell')].map(cell => ({
 
 
 def shows_more_than_text(path):
-    "Has a notebook a picture, a table or a bar, or an output that is not kept and may be one? Of the others a browser shows nothing that the tests of Kaggle have not seen."
-    cells = [cell for cell in nbformat.read(path, 4).cells if cell.cell_type == 'code']
-    return any('no-output' in cell.metadata.get('tags', []) or any(PICTURES & {*output.get('data', {})} for output in cell.outputs) for cell in cells)
+    "Has a notebook a picture, a table or a bar? Of the others a browser shows nothing that the tests of Kaggle have not seen."
+    return any(PICTURES & {*output.get('data', {})} for cell in nbformat.read(path, 4).cells for output in cell.get('outputs', []))
 
 
 NOTEBOOKS = sorted(path.stem for path in (CHECKOUT/'nbs').glob('*.ipynb') if shows_more_than_text(path))
@@ -115,10 +114,11 @@ def lab(tmp_path_factory):
     "JupyterLab on copies of the notebooks: `lab.url`, `lab.token`, and all that `requests.Session` has."
     folder = tmp_path_factory.mktemp('lab')
     for name in ('nbs', 'benchmarks', 'docs'): shutil.copytree(CHECKOUT/name, folder/name, ignore=shutil.ignore_patterns('.ipynb_checkpoints'))
-    environment = lab_environment(folder)
+    environment = {**lab_environment(folder), 'PYTHONPATH': str(Path(__file__).parent)}
     write_settings(folder/'settings')
     port, token, log = free_port(), secrets.token_hex(), folder/'jupyter-lab.log'
-    arguments = ['--no-browser', '--allow-root', '--expose-app-in-browser', '--ip=127.0.0.1', f'--port={port}', '--ServerApp.port_retries=0', f'--ServerApp.root_dir={folder/"nbs"}', f'--IdentityProvider.token={token}']
+    arguments = ['--no-browser', '--allow-root', '--expose-app-in-browser', '--ip=127.0.0.1', f'--port={port}', '--ServerApp.port_retries=0', f'--ServerApp.root_dir={folder/"nbs"}', f'--IdentityProvider.token={token}',
+                 '--AsyncMappingKernelManager.kernel_manager_class=forking.ForkedKernelManager']
     ask = requests.Session()
     ask.trust_env, ask.headers['Authorization'] = False, f'token {token}'
     ask.url, ask.token, ask.notebooks = f'http://127.0.0.1:{port}/', token, folder/'nbs'
