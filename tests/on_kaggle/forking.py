@@ -2,9 +2,7 @@
 
 Each line on stdin asks for `__notebook__.ipynb` in this folder; the answer on stdout is a line of JSON: what papermill raised, or nothing."""
 import json
-import shutil
 import sys
-import tempfile
 from pathlib import Path
 
 import papermill
@@ -14,10 +12,8 @@ from mnist_kaggle.runs.server import KernelServer
 
 server, name = KernelServer(), '__notebook__.ipynb'
 for line in sys.stdin:
-    folder, error = Path(tempfile.mkdtemp()), ''
-    with leashed_kernel(folder, None, server) as kernel:
-        kernel.folder = Path.cwd()
+    error = ''
+    with leashed_kernel(Path.cwd(), None, server) as kernel:
         try: papermill.execute_notebook(name, name, kernel_name='python3', km=kernel, progress_bar=False)
         except (papermill.PapermillExecutionError, RuntimeError) as raised: error = str(raised) # a RuntimeError where the kernel died
-    shutil.rmtree(folder)
     print(json.dumps(error), flush=True)
