@@ -38,6 +38,7 @@ from mnist_kaggle.runs.record import RecordError, hash_results, read_record, rec
 from mnist_kaggle.runs.run import find_complete, publish, run_once
 from mnist_kaggle.runs.staging import RunError
 from mnist_kaggle.runs.verify import verify
+from mnist_kaggle.sweeps.remote import Outcome, read_folder, receive
 from mnist_kaggle.training import device, learner
 from mnist_kaggle.training.checks import NotFreshError, ShapeError, TrainingError, WatchTraining, check_loss
 from mnist_kaggle.training.learner import get_learner, train
@@ -355,13 +356,25 @@ def test_verify_runs_nothing_where_a_file_is_not_as_recorded(copy, monkeypatch, 
     assert result.exit_code == 1 and name in result.output
 
 
-def test_verify_a_submission_that_was_changed(copy):
-    submission = pd.read_csv(copy/'submission.csv')
+def change_submission(run):
+    "Other labels in three rows of a run's submission, and a record that has its hash."
+    submission = pd.read_csv(run/'submission.csv')
     submission.loc[:2, 'Label'] = (submission.Label[:3] + 1) % 10
-    submission.to_csv(copy/'submission.csv', index=False)
-    reseal(copy, files=hash_results(copy))
+    submission.to_csv(run/'submission.csv', index=False)
+    reseal(run, files=hash_results(run))
+
+
+def test_verify_a_submission_that_was_changed(copy):
+    change_submission(copy)
     status, words = verify(copy)
     assert status == 1 and 'submission.csv has' in words and 'the stored logits give' in words and '3 labels differ' in words
+
+
+def test_a_submission_that_a_worker_changed(copy, tmp_path):
+    change_submission(copy)
+    with pytest.raises(RunError, match='3 labels differ.\nThe failed run.s notebook is'):
+        receive(Outcome(read_folder(copy)), tmp_path/'here'/copy.name, read_data('sample'))
+    assert [path.name for path in (tmp_path/'here').iterdir()] == [f'{copy.name}-failed.ipynb']
 
 
 def test_verify_different_without_a_reason(copy):

@@ -6,6 +6,7 @@
 __all__ = ['main']
 
 # %% ../../nbs/92_cli.start.ipynb #056941d0
+import gc
 import os
 import signal
 
@@ -14,6 +15,8 @@ def main() -> None:
     "The console script: import the commands, and run the requested one."
     interruptible = signal.getsignal(signal.SIGINT) is not signal.SIG_IGN # shells ignore it for background processes
     if interruptible: signal.signal(signal.SIGINT, lambda number, frame: os._exit(130))
+    gc.set_threshold(20_000) # new objects
     from mnist_kaggle.cli.main import run_command
     if interruptible: signal.signal(signal.SIGINT, signal.default_int_handler)
-    run_command()
+    try: run_command()
+    finally: gc.freeze()

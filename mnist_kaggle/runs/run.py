@@ -134,19 +134,20 @@ def execute(
     parameters: dict[str, object], # of the pipeline notebook
     folder: str|Path, # of the run; it must not exist
     minutes: float|None = None, # time limit; None for none
-    own: OwnNotebook|None = None # in place of the pipeline notebook
+    own: OwnNotebook|None = None, # in place of the pipeline notebook
+    audited: bool = True # compute its results again?
 ) -> dict: # the record
-    """Execute a notebook into a folder, and compute its results again; a `RunError` says what went wrong, and where the notebook
-    is."""
+    """Execute a notebook into a folder, and compute its results again from the logits; a `RunError` says what went wrong, and where
+    the notebook is."""
     folder = Path(folder)
     if folder.exists(): raise RunError(f'{folder} already exists. Delete it, or choose another folder.')
     with staging_folder(folder) as staging:
         try:
             if own: own.write(staging)
-            import scipy.special # for the audit, while the kernel imports
+            if audited: import scipy.special # while the kernel imports
             run_notebook(parameters, staging, folder.name, minutes, own)
             slug = parameters.get('competition')
-            data = read_data(find_data(parameters.get('data'), competition=slug), slug)
+            data = read_data(find_data(parameters.get('data'), competition=slug), slug) if audited else None
             if problem := find_problem(staging, data): raise RunError(problem)
         except RunError as error:
             raise type(error)(f'{error}\n{keep_failed(staging/"pipeline.ipynb", str(error), failed_notebook(folder))}') from None

@@ -18,13 +18,15 @@ from distributed import Worker, get_worker
 
 from ..data.digits import DigitData
 from ..data.files import missing_files
-from ..runs.kernel import KernelDied, kill_kernels
+from ..runs.failures import KernelDied
+from ..runs.kernel import kill_kernels
 from ..runs.naming import recorded_name, versions
 from ..runs.notebook import OwnNotebook
 from ..runs.record import read_record
 from ..runs.run import execute, failed_notebook, find_problem, publish
 from ..runs.server import import_papermill, warm_kernels
 from ..runs.staging import RunError, staging_folder
+from ..runs.trust import NOTEBOOK
 from .cluster import compare_identity, identity
 from .transfer import data_folder
 from ..training.numerics import kernel_numerics
@@ -102,7 +104,7 @@ def run_job(
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(dir=sweep_folder(sweep, worker)) as folder:
         run, problem, again = Path(folder)/name, '', False
-        try: execute({**parameters, 'data': str(data_folder(digests))}, run, minutes, own)
+        try: execute({**parameters, 'data': str(data_folder(digests))}, run, minutes, own, audited=False)
         # without the last line, which has the notebook's path on the worker
         except RunError as error: problem, again = str(error).rpartition('\n')[0], isinstance(error, KernelDied)
         return Outcome(read_folder(run) | read_folder(failed_notebook(run)), time.perf_counter() - start, problem, again)
@@ -120,9 +122,9 @@ def receive(
                 raise RunError(f"The worker sent {name}, a path outside the run's folder.")
             (staging/name).parent.mkdir(parents=True, exist_ok=True)
             (staging/name).write_bytes(content)
-        notebook, problem = staging/failed_notebook(folder).name, outcome.problem or find_problem(staging, data)
-        if problem and notebook.exists():
-            problem = f"{problem}\nThe failed run's notebook is {notebook.replace(failed_notebook(folder))}."
+        failed, problem = failed_notebook(folder), outcome.problem or find_problem(staging, data)
+        notebook = staging/(failed.name if outcome.problem else NOTEBOOK)
+        if problem and notebook.exists(): problem = f"{problem}\nThe failed run's notebook is {notebook.replace(failed)}."
         if problem: raise RunError(problem)
         if (found := recorded_name(read_record(staging))) != folder.name:
             raise RunError(f'The worker made the run {found} instead of {folder.name}.')

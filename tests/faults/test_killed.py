@@ -24,7 +24,7 @@ IN_KERNEL = [
     'kernel rename logits.safetensors 1', 'kernel rename run.json 1']
 IN_RUNNER = [
     'runner open train.csv 1', 'runner rename train.csv 1', 'runner rename test.csv 1', 'runner import papermill 1', *IN_KERNEL[::2], 'runner open pipeline.ipynb 4',
-    'runner open pipeline.ipynb 20', 'runner open pipeline.ipynb 40', 'runner open run.json 1', 'runner rename linear 1', 'runner open runs 1']
+    'runner open pipeline.ipynb 5', 'runner open pipeline.ipynb 6', 'runner open run.json 1', 'runner rename linear 1', 'runner open runs 1']
 CHAINS = 2
 
 
@@ -107,7 +107,7 @@ def test_killed(tmp_path, reference, count, victim, events):
 
 @pytest.mark.parametrize('act, status', [('SIGINT', 130), ('SIGTERM', 143)])
 def test_stopped(tmp_path, reference, count, act, status):
-    events = ['kernel import torch 1', 'kernel batch - 4', 'kernel rename model.safetensors 1', 'runner open pipeline.ipynb 20']
+    events = ['kernel import torch 1', 'kernel batch - 4', 'kernel rename model.safetensors 1', 'runner open pipeline.ipynb 6']
     for event in events:
         assert 'Traceback' not in finish(start(tmp_path, *RUN, '--data', reference[0], fault=f'{event} {act}'), status)
         assert not left_over(tmp_path), event
