@@ -58,7 +58,7 @@ def import_papermill() -> ModuleType:
 
 # %% ../../nbs/55_runs.server.ipynb #b63911f1
 WARM_MODULES = ('ipykernel.kernelapp', 'ipykernel.debugger', 'torch', 'safetensors.torch', 'pandas', 'sklearn.model_selection',
-    'scipy.ndimage', 'scipy.special', 'matplotlib.pyplot', 'requests', 'plum', 'starlette.applications') # the last two: later versions of fastai
+    'scipy.ndimage', 'scipy.special', 'matplotlib.pyplot', 'requests', 'plum', 'starlette.applications') # the last two: newer fastai's
 
 def become_kernel(
     arguments: list[str], # of a kernel's command, after `python -m`
