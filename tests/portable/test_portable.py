@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from mnist_kaggle.data.digits import read_data
 from mnist_kaggle.training.numerics import CHOICE, NOT_PROMISED, PORTABLE, PRESETS, portable_problem
 from mnist_kaggle.training.operators import OPERATORS
+from mnist_kaggle.training.recipes import RECIPES
 
 HASHES = Path(__file__).with_name('hashes.py')
 PLAIN = ['--without', 'augmentation,sampling of images', '--square-root']
@@ -22,7 +24,7 @@ MKL_SETS = {'SSE4_2': 'sse4_2', 'AVX2': 'avx2', 'AVX512': 'avx512f'}  # and what
 NATIVE = {}  # no variables
 KERNEL = ['-m', 'ipykernel_launcher', '-f', '{connection_file}']
 # They move, compare or count numbers, or make them without arithmetic, and so have no last bits to differ in.
-MOVERS = {'_unsafe_view', '_local_scalar_dense', 'abs', 'all', 'argmax', 'arange', 'bitwise_and_', 'bitwise_not', 'bitwise_or_', 'cat', 'clone', 'copy_', 'detach', 'empty', 'eq', 'equal', 'expand',
+MOVERS = {'_unsafe_view', '_local_scalar_dense', 'abs', 'all', 'argmax', 'arange', 'bitwise_and_', 'bitwise_not', 'bitwise_or_', 'cat', 'clone', 'copy_', 'detach', 'empty', 'eq', 'equal', 'expand', 'flip',
           'eye', 'fill_', 'ge', 'gt', 'index', 'le', 'lift_fresh', 'masked_fill', 'masked_fill_', 'max', 'ne', 'neg', 'new_empty_strided', 'nonzero', 'ones', 'ones_like', 'permute', 'roll', 'select', 'slice', 'slice_backward', 'squeeze', 'stack', 't', 'transpose',
           'unbind', 'unsqueeze', 'view', 'zero_', 'zeros', 'zeros_like', '_to_copy', '_record_function_enter_new', '_record_function_exit'}
 
@@ -66,13 +68,14 @@ def verify_under_valgrind(folder):
 def found(tmp_path_factory):
     "Everything, two at a time, the longest first."
     install('valgrind', 'qemu-user')
+    read_data('sample') # makes it, once, where it is not there yet
     flags, calls = Path('/proc/cpuinfo').read_text(encoding='utf-8'), {}
     few = ['--recipes', 'linear,conv']
     calls['valgrind'] = (VALGRIND, PORTABLE)
     calls['verify'] = ()
     calls['valgrind, native'] = (VALGRIND, NATIVE, *few)
     for model, emulator in QEMU.items(): calls[model] = (emulator, PORTABLE, *PLAIN)
-    calls |= {'here': ([], PORTABLE), 'here, plain': ([], PORTABLE, *PLAIN), 'native': ([], NATIVE, *few)}
+    calls |= {'here': ([], PORTABLE, '--called'), 'here, plain': ([], PORTABLE, *PLAIN, '--called'), 'native': ([], NATIVE, *few)}
     for name, flag in MKL_SETS.items():
         if re.search(rf'\b{flag}\b', flags): calls[f'MKL {name}'] = ([], {**PORTABLE, 'MKL_ENABLE_INSTRUCTIONS': name}, *few)
     with ThreadPoolExecutor(2) as pool:
@@ -83,18 +86,18 @@ def found(tmp_path_factory):
 
 def parted(one, other):
     "The operators and the recipes that differ, of those that both have."
-    operators = [name for name in one['operators'] if name in other['operators'] and one['operators'][name] != other['operators'][name]]
-    return operators + [name for name in one['recipes'] if name in other['recipes'] and one['recipes'][name] != other['recipes'][name]]
+    return [name for part in ('operators', 'recipes') for name in one[part] if name in other[part] and one[part][name] != other[part][name]]
 
 
 def test_each_operator_of_a_step_is_in_the_list(found):
-    called = set().union(*(recipe['called'] for recipe in found['here']['recipes'].values()))
-    assert len(called) > 60 and called - MOVERS <= set(found['here']['called'])
+    called = set().union(*(names for part, names in found['here']['called'].items() if part != 'operators'))
+    assert len(called) > 60 and called - MOVERS <= set(found['here']['called']['operators'])
 
 
 def test_no_recipe_takes_a_square_root(found):
-    for name, recipe in found['here']['recipes'].items(): assert not [called for called in recipe['called'] if 'sqrt' in called and called != 'rsqrt'], name
-    assert 'rsqrt' in found['here']['recipes']['conv_quick']['called'] and 'sqrt' in found['here, plain']['recipes']['with a square root']['called']
+    here, plain = found['here']['called'], found['here, plain']['called']
+    for recipe in RECIPES: assert not [name for name in here[recipe] if 'sqrt' in name and name != 'rsqrt'], recipe
+    assert 'rsqrt' in here['conv_quick'] and 'sqrt' in plain['with a square root']
 
 
 def test_the_same_under_valgrind(found):
