@@ -12,7 +12,7 @@ TIMES = 5
 @pytest.mark.parametrize('model', RECIPES)
 def test_the_same_bytes_each_time(tmp_path, command, count, model):
     command('check', 'nothing.csv', '--data', 'sample', cwd=tmp_path) # the sample is in the cache now, so that no two write it at once
-    def run(i): return command('run', '--data', 'sample', '--model', model, '--epochs', '4', '--out', str(i), cwd=tmp_path)
+    def run(i): return command('run', '--data', 'sample', '--model', model, '--epochs', '2', '--out', str(i), cwd=tmp_path)
     with ThreadPoolExecutor(2) as pool: results = list(pool.map(run, range(TIMES)))
     assert [result.returncode for result in results] == [0]*TIMES, results[0].stderr
     runs = [next(path for path in (tmp_path/str(i)).iterdir()) for i in range(TIMES)]
