@@ -24,7 +24,7 @@ MKL_SETS = {'SSE4_2': 'sse4_2', 'AVX2': 'avx2', 'AVX512': 'avx512f'}  # and what
 NATIVE = {}  # no variables
 KERNEL = ['-m', 'ipykernel_launcher', '-f', '{connection_file}']
 # They move, compare or count numbers, or make them without arithmetic, and so have no last bits to differ in.
-MOVERS = {'_unsafe_view', '_local_scalar_dense', 'abs', 'all', 'argmax', 'arange', 'bitwise_and_', 'bitwise_not', 'bitwise_or_', 'cat', 'clone', 'copy_', 'detach', 'empty', 'eq', 'equal', 'expand', 'flip',
+MOVERS = {'_unsafe_view', '_local_scalar_dense', 'abs', 'all', 'argmax', 'arange', 'bitwise_and_', 'bitwise_not', 'bitwise_or_', 'cat', 'clone', 'copy_', 'detach', 'empty', 'eq', 'equal', 'expand',
           'eye', 'fill_', 'ge', 'gt', 'index', 'le', 'lift_fresh', 'masked_fill', 'masked_fill_', 'max', 'ne', 'neg', 'new_empty_strided', 'nonzero', 'ones', 'ones_like', 'permute', 'roll', 'select', 'slice', 'slice_backward', 'squeeze', 'stack', 't', 'transpose',
           'unbind', 'unsqueeze', 'view', 'zero_', 'zeros', 'zeros_like', '_to_copy', '_record_function_enter_new', '_record_function_exit'}
 
