@@ -1,6 +1,7 @@
 "Whole runs on the sample: by the command, by plain papermill, from a wheel, on all rows."
 import json
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,8 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
+from jupyter_client.connect import LocalPortCache
+from jupyter_core.utils import run_sync
 from running import execute, reseal
 from safetensors.torch import load_file
 
@@ -244,6 +247,17 @@ def test_a_kernel_ends_with_its_runner():
     parent.kill()
     parent.wait()
     assert psutil.wait_procs([child], timeout=20)[1] == []
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='elsewhere a kernel has ports')
+def test_a_kernel_whose_port_another_process_takes(tmp_path, monkeypatch):
+    with socket.create_server(('127.0.0.1', 0)) as other, kernel.leashed_kernel(tmp_path, None) as leashed:
+        monkeypatch.setattr(LocalPortCache, 'find_available_port', lambda self, ip: other.getsockname()[1])
+        run_sync(leashed.start_kernel)()
+        client = leashed.client()
+        client.start_channels()
+        run_sync(client.wait_for_ready)(60)
+        assert run_sync(client.execute_interactive)('1')['content']['status'] == 'ok'
 
 
 def test_the_runner_loads_no_torch(tmp_path, environment):

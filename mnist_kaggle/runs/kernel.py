@@ -119,7 +119,8 @@ def leashed_kernel(
     "A kernel that has ended at the end of the block, also after an error."
     temporary = folder.resolve()/'.kernel'
     temporary.mkdir()
-    kernel = LeashedKernel(kernel_name='python3', connection_file=str(temporary/'connection.json'))
+    sockets = {'transport': 'ipc', 'ip': f'@mnist_kaggle-{uuid4()}'} if sys.platform == 'linux' else {} # @: in no folder
+    kernel = LeashedKernel(kernel_name='python3', connection_file=str(temporary/'connection.json'), **sockets)
     kernel.folder, kernel.server, kernel.numerics = folder.resolve(), server, numerics
     timer = threading.Timer((minutes or 0) * 60, kernel.end)
     timer.daemon = True

@@ -13,6 +13,7 @@ SERVER = KernelServer()
 
 class ForkedKernelManager(ServerKernelManager):
     async def start_kernel(self, **options):
+        self.transport, self.ip = 'ipc', f'@{uuid4()}' # no port that another process could take
         self.provisioner = ForkedProvisioner(SERVER, kernel_id=str(uuid4()), kernel_spec=self.kernel_spec, parent=self)
         environment = numeric_environment(options.pop('env', os.environ), 'portable')
         return await super().start_kernel(env=environment, **options)
