@@ -17,6 +17,8 @@ GPU_PYTHON ?= python3
 GPU_READY := .venv-gpu/.ready
 DEVICE ?= cuda
 NOTEBOOKS := $(sort $(wildcard nbs/*.ipynb))
+# Where Python may not keep the bytecode of what it imports, each process compiles torch and fastai anew: 7 s on two cores.
+unexport PYTHONDONTWRITEBYTECODE
 OTHERS := --ignore=tests/faults --ignore=tests/on_kaggle --ignore=tests/browser --ignore=tests/portable --ignore=tests/on_gpu
 
 .PHONY: run tools test test-whole test-hostile test-faults test-portable test-kaggle test-browser gpu-wheels test-gpu bench-gpu audit export check readme notebooks records kannada bench bench-quick lock
