@@ -6,7 +6,7 @@
 # make test-portable  set up, then compare the bytes with those of other processors, under valgrind and qemu
 # make test-kaggle   set up Kaggle's versions too, then run every notebook as Kaggle does
 # make test-gpu       where there is a CUDA GPU, on its own Python with torch: what is promised of a GPU; make bench-gpu measures it
-# make test-browser  set up, then run the notebooks with pictures, tables or bars by hand in a browser
+# make test-browser  set up, then run the lessons, the pipeline and whatever else shows a picture by hand in a browser
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/uv pip install --quiet --system-certs
@@ -39,7 +39,7 @@ test-whole: $(TOOLS)
 test-hostile: $(TOOLS)
 	mkdir -p "$${TMPDIR:-/tmp}/a place"
 	TMPDIR="$${TMPDIR:-/tmp}/a place" MNIST_KAGGLE_DATA=nowhere KAGGLE_USERNAME=nobody KAGGLE_KEY=none KAGGLE_KERNEL_RUN_TYPE=Batch OMP_NUM_THREADS=4 LC_ALL=C \
-	  $(BIN)/python -m pytest -q -n 2 --dist worksteal tests/test_finding_data.py tests/test_ensemble.py tests/test_kaggle.py
+	  $(BIN)/python -m pytest -q -n 2 --dist worksteal tests/test_finding_data.py tests/test_ensemble.py tests/test_kaggle.py::test_there_and_back
 
 test-faults: $(TOOLS)
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal tests/faults --table=docs/faults.md
