@@ -54,12 +54,13 @@ def become_command(arguments, environment, folder, output):
 
 def serve():
     "Import, then fork for each command."
-    import papermill
+    from mnist_kaggle.runs import server
+    server.warm_kernels()
+    server.import_papermill() # first: what others import of it would take longer
     from mnist_kaggle.cli import kaggle, main, notebooks, runs, sweeps
     from mnist_kaggle.kaggle import follow, push, submit
     from mnist_kaggle.results import submission
-    from mnist_kaggle.runs import ensemble, report, server, verify
-    server.warm_kernels()
+    from mnist_kaggle.runs import ensemble, report, verify
     gc.freeze()
     for line in sys.stdin:
         child = os.fork()

@@ -11,6 +11,11 @@ import json
 import random
 import subprocess
 import sys
+
+sys.modules['rfc3987_syntax'] = None # a grammar that jsonschema would take a second to load, for a form of text that no notebook contains
+import nbformat
+del sys.modules['rfc3987_syntax']
+
 import zipfile
 from hashlib import sha256
 from io import BytesIO

@@ -5,12 +5,10 @@ import json
 import sys
 from pathlib import Path
 
-import papermill
-
 from mnist_kaggle.runs.kernel import leashed_kernel
-from mnist_kaggle.runs.server import KernelServer
+from mnist_kaggle.runs.server import KernelServer, import_papermill
 
-server, name = KernelServer(), '__notebook__.ipynb'
+server, papermill, name = KernelServer(), import_papermill(), '__notebook__.ipynb'
 for line in sys.stdin:
     error = ''
     with leashed_kernel(Path.cwd(), None, server) as kernel:

@@ -18,7 +18,7 @@ from mnist_kaggle.training.recipes import RECIPES
 
 HASHES = Path(__file__).with_name('hashes.py')
 PLAIN = ['--without', 'augmentation,sampling of images', '--square-root']
-VALGRIND = ['valgrind', '-q', '--tool=none']
+VALGRIND = ['valgrind', '-q', '--tool=none', '--vex-guest-chase=no'] # most of what runs runs once: to follow its jumps takes longer than it saves
 QEMU = {model: ['qemu-x86_64', '-cpu', model] for model in ('Haswell-v4', 'EPYC-Rome-v2')}
 MKL_SETS = {'SSE4_2': 'sse4_2', 'AVX2': 'avx2', 'AVX512': 'avx512f'}  # and what /proc/cpuinfo calls them
 NATIVE = {}  # no variables
