@@ -140,10 +140,11 @@ class KernelServer:
         program = f'from mnist_kaggle.runs.server import serve_kernels; serve_kernels({os.getpid() if once else None})'
         self.process = subprocess.Popen([sys.executable, '-P', '-c', program], env=environment, stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, encoding='utf-8', start_new_session=True)
+        self.seen = ForkedKernel(self.process.pid) # a fork of this process can't wait for `process`
 
     def lives(self) -> bool:
         "Whether the server is running. Also works in a fork of the process that started it."
-        return ForkedKernel(self.process.pid).poll() is None
+        return self.seen.poll() is None
 
     def fork(self, **request) -> ForkedKernel:
         "Make a kernel. Takes the parameters of `become_kernel` except the last."
@@ -181,8 +182,9 @@ def find_server(
     device: str|None, # of the run: 'cpu', 'cuda' or 'auto'
     numerics: str = 'portable' # or 'native'
 ) -> KernelServer|None: # None if the kernel must be a new process
-    "The kernel server for a run. A forked process can't use CUDA."
-    return SERVERS.get(numerics) if device == 'cpu' else None
+    "The kernel server for a run, if one is running. A forked process can't use CUDA."
+    server = SERVERS.get(numerics) if device == 'cpu' else None
+    return server if server and server.lives() else None
 
 # %% ../../nbs/55_runs.server.ipynb #3e1b00f8
 RARE_COLLECTIONS = 'import gc; gc.set_threshold(20_000)' # new objects; Python's default is 700
