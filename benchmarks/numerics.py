@@ -9,10 +9,10 @@ from pathlib import Path
 from statistics import median
 
 import pandas as pd
+from competition import find_competition
 from tables import put_section
 
-from mnist_kaggle.data.files import COMPETITION_SHA256, FILES, data_sha256, read_file
-from mnist_kaggle.data.places import find_data
+from mnist_kaggle.data.files import FILES, read_file
 from mnist_kaggle.training.device import processor_name
 
 HERE = Path(__file__).parent
@@ -61,8 +61,7 @@ def main(folder):
 
 
 if __name__ == '__main__':
-    source, folder = find_data(), Path(tempfile.mkdtemp())
-    if data_sha256(source) != COMPETITION_SHA256: sys.exit('The benchmarks need the competition\'s data: name it in MNIST_KAGGLE_DATA.')
+    source, folder = find_competition(), Path(tempfile.mkdtemp())
     for name in FILES: (folder/name).write_bytes(read_file(source, name))
     main(folder)
     put_section(TITLE, section())

@@ -9,10 +9,8 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+from competition import find_competition
 
-from mnist_kaggle.data.files import COMPETITION_SHA256
-from mnist_kaggle.data.files import data_sha256
-from mnist_kaggle.data.places import find_data
 from mnist_kaggle.runs.record import read_record
 
 HERE = Path(__file__).parent
@@ -74,7 +72,7 @@ def ensemble(runs, folder, **columns):
 
 
 def main(text, folder=Path('runs/records')):
-    if data_sha256(find_data()) != COMPETITION_SHA256: sys.exit('The accuracies are those on the competition\'s data: name it in MNIST_KAGGLE_DATA.')
+    find_competition() # which the sweeps find, too
     old, rows = pd.read_csv(HERE/'records.csv') if text else None, []
     for section, step, arguments in STEPS:
         if text in arguments: rows += [row_of(run, section=section, step=step, command=f'mnist_kaggle sweep {arguments}') for run in sweep(arguments, folder)]

@@ -12,10 +12,9 @@ from pathlib import Path
 from statistics import median
 
 import pandas as pd
+from competition import find_competition
 
-from mnist_kaggle.data.files import COMPETITION_SHA256
 from mnist_kaggle.data.files import data_sha256
-from mnist_kaggle.data.places import find_data
 from mnist_kaggle.sweeps.cluster import identity, local_client
 from mnist_kaggle.sweeps.transfer import data_folder, send_data
 from mnist_kaggle.runs.jobs import job_name, job_parameters, on_device
@@ -93,9 +92,8 @@ def jobs_a_second(client, n, size):
 def main():
     "Write docs/scale.md; return the seconds that a run costs beyond its own work, and those of eight runs by one worker and by two."
     records = read_records()
-    source = find_data()
+    source = find_competition()
     digests = data_sha256(source)
-    if digests != COMPETITION_SHA256: sys.exit('The benchmarks need the competition\'s data.')
     table, beyond, (least, most), files = cost_of_a_run(source)
     found = speed_up(source)
     with local_client([{}, {}]) as client:
